@@ -1,0 +1,62 @@
+"""Where arrays live and how work is spread: NumPy or CuPy, one device, a few threads.
+
+There is no global switch. A function asks the array it was given for its library and the same line
+then runs on the processor or on the graphics card; moving a model is moving its arrays.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+import os
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+
+def array_module(x):
+    """The library that `x` belongs to: `cupy` for a CuPy array, `numpy` for everything else."""
+    if type(x).__module__.partition(".")[0] == "cupy":
+        import cupy
+        return cupy
+    return np
+
+
+def to_array_on(device):
+    """The function that brings one array to `device`, "cpu" or "gpu".
+
+    Raises ValueError when there is no such device, no CuPy, or no graphics card.
+    """
+    if device == "cpu":
+        return lambda x: np.asarray(x) if array_module(x) is np else x.get()
+    if device != "gpu":
+        raise ValueError(f"device is {device!r}; choose 'cpu' or 'gpu'.")
+    try:
+        import cupy
+    except ImportError as error:
+        raise ValueError("device 'gpu' needs CuPy, which is not installed: "
+                         "pip install 'miniclip[gpu]', or use device 'cpu'.") from error
+    # `import cupy` succeeds on a machine without a graphics card, so ask.
+    if not cupy.cuda.is_available():
+        raise ValueError("CuPy is installed but finds no usable graphics card; use device 'cpu'.")
+    return cupy.asarray
+
+
+def cpu_count():
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def worker_threads(threads=None):
+    """A pool whose workers each do whole matrix products alone: `with worker_threads(2) as pool`.
+
+    BLAS is held to one thread meanwhile. Several small products side by side waste less than one
+    product split among the threads, and the bits of a result no longer depend on how many there are.
+
+    Parameters: threads: int, or None for as many as there are processors.
+    Yields an `Executor`; `pool.map(f, shards)` keeps the order of the shards.
+    """
+    threads = cpu_count() if threads is None else threads
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; it must be at least 1.")
+    with threadpool_limits(limits=1), ThreadPoolExecutor(threads) as pool:
+        yield pool

@@ -1,0 +1,70 @@
+"""The Transformer of both encoders: pre-norm residual blocks (Radford et al. 2019), stacked.
+
+    x = x + attention(layer_norm(x))
+    x = x + mlp(layer_norm(x))
+"""
+
+from .attention import self_attention
+from .layers import gelu, layer_norm, linear, quick_gelu
+
+
+def mlp(x, p, activation=quick_gelu):
+    """y = W₂ a(W₁ x + b₁) + b₂.   x (..., D); p: c_fc (4D, D), c_proj (D, 4D), with biases -> y (..., D)."""
+    h, c_fc = linear(x, p["c_fc"]["weight"], p["c_fc"]["bias"])
+    h, act = activation(h)
+    y, c_proj = linear(h, p["c_proj"]["weight"], p["c_proj"]["bias"])
+
+    def backward(dy):
+        d, d_c_proj = c_proj(dy)
+        d, d_c_fc = c_fc(act(d))
+        return d, {"c_fc": d_c_fc, "c_proj": d_c_proj}
+
+    return y, backward
+
+
+def residual_block(x, p, heads, mask=None, activation=quick_gelu):
+    """One block.   x (N, T, D); p: ln_1, attn, ln_2, mlp; mask (T, T) or None -> y (N, T, D)."""
+    h, ln_1 = layer_norm(x, **p["ln_1"])
+    h, attn = self_attention(h, p["attn"], heads, mask)
+    x1 = x + h
+    h, ln_2 = layer_norm(x1, **p["ln_2"])
+    h, mlp_ = mlp(h, p["mlp"], activation)
+
+    def backward(dy):
+        d, d_mlp = mlp_(dy)
+        d, d_ln_2 = ln_2(d)
+        d = d + dy
+        e, d_attn = attn(d)
+        e, d_ln_1 = ln_1(e)
+        return e + d, {"ln_1": d_ln_1, "attn": d_attn, "ln_2": d_ln_2, "mlp": d_mlp}
+
+    return x1 + h, backward
+
+
+def transformer(x, p, heads, mask=None, activation=quick_gelu, recompute=False):
+    """All blocks in turn.   x (N, T, D); p: {"resblocks": [block, …]} -> y (N, T, D).
+
+    recompute: remember only the input of each block and run it again in the backward pass, a third
+    more time for a small part of the memory (Chen et al. 2016).
+    """
+    steps = []
+    for block in p["resblocks"]:
+        def run(x=x, block=block):
+            return residual_block(x, block, heads, mask, activation)
+
+        x, backward_block = run()
+        steps.append(run if recompute else backward_block)
+
+    def backward(dy):
+        grads = []
+        for step in reversed(steps):
+            dy, d_block = (step()[1] if recompute else step)(dy)
+            grads.append(d_block)
+        return dy, {"resblocks": grads[::-1]}
+
+    return x, backward
+
+
+def activation_of(config):
+    """The activation that a model's config names: `quick_gelu` true or false, and not a matter of taste."""
+    return quick_gelu if config["quick_gelu"] else gelu

@@ -1,0 +1,52 @@
+"""CLIP's Vision Transformer (Dosovitskiy et al. 2020, with the extra norm of Radford et al. 2021, §2.4).
+
+A picture is cut into patches, each patch becomes a token, one more token (the class) joins them, and
+what that one has gathered after the last block is the picture's feature.
+"""
+
+from .backend import array_module
+from .conv import conv2d
+from .layers import layer_norm, linear
+from .transformer import activation_of, transformer
+
+
+def vision_transformer(images, p, config, recompute=False):
+    """Features of pictures, before normalisation.
+
+    images (N, 3, S, S) float, p: the tree below `visual`, config: the model's -> features (N, E).
+    backward(dfeatures, input_gradient=True) -> (dimages, grads); dimages is None where not asked for.
+    Raises ValueError when S is not the model's image size.
+    """
+    xp = array_module(images)
+    vision = config["vision_cfg"]
+    heads = vision["width"] // vision.get("head_width", 64)
+    n = len(images)
+
+    x, conv1 = conv2d(images.transpose(0, 2, 3, 1), **p["conv1"], stride=vision["patch_size"])
+    grid = x.shape[1:3]
+    x = x.reshape(n, -1, x.shape[-1])                                  # (N, patches, D)
+    if x.shape[1] + 1 != len(p["positional_embedding"]):
+        raise ValueError(f"images of {images.shape[2]} × {images.shape[3]} do not fit: "
+                         f"this model was made for {vision['image_size']} × {vision['image_size']}.")
+    cls = xp.broadcast_to(p["class_embedding"], (n, 1, x.shape[-1]))
+    x = xp.concatenate([cls, x], 1) + p["positional_embedding"]        # (N, T, D)
+    x, ln_pre = layer_norm(x, **p["ln_pre"])
+    x, blocks = transformer(x, p["transformer"], heads, None, activation_of(config), recompute)
+    h, ln_post = layer_norm(x[:, 0], **p["ln_post"])
+    features, project = linear(h, p["proj"].T)
+
+    def backward(dfeatures, input_gradient=True):
+        d, d_proj = project(dfeatures)
+        d, d_ln_post = ln_post(d)
+        dx = xp.zeros(x.shape, dfeatures.dtype)
+        dx[:, 0] = d
+        dx, d_transformer = blocks(dx)
+        dx, d_ln_pre = ln_pre(dx)
+        dpatches = dx[:, 1:].reshape(n, *grid, -1)
+        dimages, d_conv1 = conv1(dpatches, input_gradient)
+        grads = {"class_embedding": dx[:, 0].sum(0), "positional_embedding": dx.sum(0),
+                 "proj": d_proj["weight"].T, "conv1": d_conv1, "ln_pre": d_ln_pre,
+                 "transformer": d_transformer, "ln_post": d_ln_post}
+        return dimages.transpose(0, 3, 1, 2) if input_gradient else None, grads
+
+    return features, backward
