@@ -1,0 +1,169 @@
+"""The command line: python -m miniclip train | evaluate | search | classify."""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+from .data import load_data
+from .model import MODELS
+from .recipe import PRESETS, Recipe, preset
+from .train import TrainingDiverged, train
+
+
+def main(arguments=None):
+    """Run one command. Exit status 0, or 2 with one sentence on standard error for bad input."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, TrainingDiverged) as error:
+        print(f"miniclip: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("miniclip: interrupted; a training run goes on with --resume.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_train(options):
+    """train: data -> a run's folder with the model, the log and the last checkpoint."""
+    started = time.perf_counter()
+    data, evaluations = load_data(options.data, seed=options.seed or 0, hold_out_style=options.hold_out)
+    name = options.preset or ("shapes" if options.data == "shapes" else "default")
+    changes = {field.name: getattr(options, field.name, None) for field in fields(Recipe)}
+    recipe = preset(name, **changes)
+    captions = len(set(data.concept.tolist()))
+    if recipe.batch > captions > 1 and options.batch is None:
+        print(f"The preset's batch of {recipe.batch} is more than the {captions} different captions: "
+              f"using {captions}.")
+        recipe = replace(recipe, batch=captions)
+    out = options.out or f"runs/{Path(options.data).name}-{name}"
+    print(f"Training {recipe.model} on {len(data)} pictures of {captions} things ({data.name}"
+          f"{': ' + ', '.join(data.styles) if data.styles else ''}), {recipe.steps} steps of {recipe.batch}, into {out}")
+    clip, _ = train(data, recipe, evaluations, out, options.threads, options.device, options.resume)
+    count = sum(leaf.size for leaf in _leaves(clip.params))
+    print(f"{count / 1e6:.2f} M parameters, 1/τ = {2.718281828459045 ** float(clip.params['logit_scale']):.1f}, "
+          f"{time.perf_counter() - started:.0f} s. Saved {out}/model.safetensors: try\n"
+          f"  python -m miniclip evaluate {out}")
+
+
+def run_evaluate(options):
+    """evaluate: accuracy of a checkpoint on the data's zero-shot evaluations."""
+    from .checkpoint import load
+    from .zeroshot import evaluate
+    clip = load(options.checkpoint, device=options.device)
+    name = options.data or clip.about.get("data", "emoji")
+    data, evaluations = load_data(name, hold_out_style=options.hold_out)
+    results = [evaluate(clip, evaluation) for evaluation in evaluations]
+    if name == "emoji":
+        from .data.emoji import nearest_pixel_baseline
+        results[0]["nearest_pixels_top1"] = nearest_pixel_baseline(data, evaluations[0])
+    if options.json:
+        print(json.dumps(results, indent=2))
+        return
+    print(f"{'evaluation':36} {'pictures':>8} {'names':>6} {'chance':>7}   {'bare name':>15}   {'prompt ensemble':>15}")
+    print(f"{'':36} {'':8} {'':6} {'top-1':>7}   {'top-1':>7} {'top-5':>7}   {'top-1':>7} {'top-5':>7}")
+    for row in results:
+        print(f"{row['name']:36} {row['n']:8} {row['choices']:6} {row['chance']:7.2%}   {row['top1']:7.1%} "
+              f"{row['top5']:7.1%}   {row['ensemble_top1']:7.1%} {row['ensemble_top5']:7.1%}")
+        if "nearest_pixels_top1" in row:
+            print(f"{'  nearest training picture by pixels':36} {'':8} {'':6} {'':7}   {row['nearest_pixels_top1']:7.1%}")
+
+
+def run_search(options):
+    """search: emoji by a description, the best first."""
+    import numpy as np
+    from .checkpoint import load
+    from .data.emoji import emoji_names, emoji_pictures
+    from .zeroshot import search
+    clip = load(options.checkpoint, device=options.device)
+    pictures, codes = emoji_pictures(options.style)
+    known = {entry["code"]: entry for entry in emoji_names()}
+    best, scores = search(clip, options.query, pictures, options.count)
+    for i, score in zip(np.atleast_1d(best), np.atleast_1d(scores)):
+        entry = known[codes[int(i)]]
+        print(f"{entry['char']}\t{float(score):.3f}\t{entry['name']}")
+
+
+def run_classify(options):
+    """classify: how likely each label is for each picture."""
+    from PIL import Image, UnidentifiedImageError
+    from .checkpoint import load
+    labels = [label.strip() for label in options.labels.split(",") if label.strip()]
+    if len(labels) < 2:
+        raise ValueError(f"--labels names {len(labels)} label; give at least two, separated by commas.")
+    clip = load(options.checkpoint, device=options.device)
+    for path in options.pictures:
+        try:
+            with Image.open(path) as picture:
+                picture.load()
+        except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path} is no picture that can be read: {error}") from None
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error}") from None
+        chances = clip.classify([picture], labels, options.template)[0]
+        print(path)
+        for i in sorted(range(len(labels)), key=lambda i: -chances[i])[:options.count]:
+            print(f"  {float(chances[i]):7.2%}  {labels[i]}")
+
+
+def parser():
+    """The argparse parser of all commands."""
+    top = argparse.ArgumentParser(prog="python -m miniclip", description="CLIP by hand in NumPy and CuPy.")
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    def command(name, run, help, example):
+        sub = commands.add_parser(name, help=help, description=help, epilog=f"example: python -m miniclip {example}",
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.set_defaults(run=run)
+        sub.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to compute (default: cpu)")
+        return sub
+
+    t = command("train", run_train, "Train CLIP and evaluate it zero-shot.",
+                "train --data photos/ --out runs/photos --steps 400")
+    t.add_argument("--data", default="emoji", help="emoji, shapes, or a folder with captions.csv (columns image, "
+                   "caption) or one subfolder a class (default: emoji)")
+    t.add_argument("--preset", choices=PRESETS, help="a whole recipe (default: default, or shapes for shapes)")
+    t.add_argument("--model", choices=MODELS, help="the architecture, instead of the preset's")
+    t.add_argument("--out", help="folder of the run (default: runs/<data>-<preset>)")
+    t.add_argument("--resume", action="store_true", help="go on with the run in --out, to the same bits")
+    t.add_argument("--seed", type=int, help="of everything random (default: 0)")
+    t.add_argument("--steps", type=int, help="instead of the preset's")
+    t.add_argument("--batch", type=int, help="instead of the preset's")
+    t.add_argument("--learning-rate", type=float, help="instead of the preset's")
+    t.add_argument("--evaluate-every", type=int, metavar="STEPS", help="also evaluate during training")
+    t.add_argument("--threads", type=int, help="shards at once (default: one a processor); the result does not depend on it")
+    t.add_argument("--hold-out", metavar="STYLE", help="emoji: leave this training style out and be tested on it, "
+                   "never looking at Fluent; for choosing recipes")
+
+    e = command("evaluate", run_evaluate, "Zero-shot accuracy of a checkpoint.", "evaluate emoji")
+    e.add_argument("checkpoint", nargs="?", default="emoji", help="emoji (the one that ships), a file or a run's folder")
+    e.add_argument("--data", help="as for train (default: what it was trained on)")
+    e.add_argument("--hold-out", metavar="STYLE", help="emoji: the style to be tested on (default: fluent)")
+    e.add_argument("--json", action="store_true", help="print JSON")
+
+    s = command("search", run_search, "Find emoji by a description.", 'search "yellow fruit" --style noto')
+    s.add_argument("query", help="a few words")
+    s.add_argument("--style", default="fluent", help="whose pictures to search (default: fluent, which it never saw)")
+    s.add_argument("--count", type=int, default=10, help="how many to print (default: 10)")
+    s.add_argument("--checkpoint", default="emoji", help="as for evaluate (default: emoji)")
+
+    c = command("classify", run_classify, "Name a picture, given the possible names.",
+                'classify picture.png --labels "a dog,a cat,a red car"')
+    c.add_argument("pictures", nargs="+", help="image files")
+    c.add_argument("--labels", required=True, help="names separated by commas")
+    c.add_argument("--template", action="append", help='a prompt such as "a drawing of {}"; may be repeated')
+    c.add_argument("--count", type=int, default=5, help="how many to print (default: 5)")
+    c.add_argument("--checkpoint", default="emoji", help="as for evaluate (default: emoji)")
+    return top
+
+
+def _leaves(tree):
+    from .tree import flatten
+    return flatten(tree).values()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""Byte-pair encoding: any text becomes a list of integers, common words short, rare ones long.
+
+A word starts as its UTF-8 bytes, so there is no character that cannot be written. Each byte has two
+tokens: one inside a word and one, marked `</w>`, that ends it. Learning repeats one step: count which
+two tokens stand side by side most often, and make that pair a new token.
+
+    captions   hug  hug  pug                    counts   (u, g</w>) 3   (h, u) 2   (p, u) 1
+    merge 1    h ug</w>  h ug</w>  p ug</w>              (h, ug</w>) 2  (p, ug</w>) 1
+    merge 2    hug</w>  hug</w>  p ug</w>                (p, ug</w>) 1, and what occurs once stays apart
+
+Encoding replays the merges in the order in which they were learned. So a vocabulary is nothing but
+its list of merges: ids 0..255 are the bytes, 256..511 the bytes that end a word, from 512 on the
+merges, and the last two ids mark the start and the end of a text. A token's id is also its rank.
+With CLIP's own 48,894 merges (49,408 tokens) the ids are CLIP's for every text, odd corners included.
+
+Source: Sennrich et al. 2016; over bytes: Radford et al. 2019, section 2.2; CLIP: Radford et al. 2021, 2.4.
+"""
+
+import gzip
+import heapq
+import html
+import json
+import reprlib
+import warnings
+import zlib
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import ftfy
+import numpy as np
+import regex
+
+START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
+WORD = regex.compile(
+    r"<\|startoftext\|>|<\|endoftext\|>"      # the special tokens, where a text spells them out
+    r"|'s|'t|'re|'ve|'m|'ll|'d"               # English contractions
+    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)    # letters; one digit; a run of anything else
+
+# A vocabulary file shows every byte as a visible character. Bytes that are one in Latin-1 show as
+# themselves and come first; the 68 others show as the characters from 256 on.
+_VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_BYTES = sorted(range(256), key=lambda b: (b not in _VISIBLE, b))        # in the order of their ids
+ALPHABET = [chr(b) for b in _VISIBLE] + [chr(256 + n) for n in range(256 - len(_VISIBLE))]
+BASE = ALPHABET + [c + WORD_END for c in ALPHABET]                       # tokens 0..511
+
+CLIP_MERGES = 48_894       # CLIP's file lists 262,144 and CLIP uses the first of them
+LARGEST_FILE = 1 << 23     # bytes once unpacked; CLIP's has 3.2 million
+LONGEST_WORD, CACHED_WORDS = 256, 1 << 16    # longer "words" are neither learned from nor cached
+
+
+def clean(text):
+    """Mend broken Unicode, undo HTML entities (even doubled), make a run of spaces one, lower the case."""
+    if not isinstance(text, str):
+        raise ValueError(f"a text to tokenize must be a str, but {reprlib.repr(text)} is a {type(text).__name__}")
+    return regex.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(text)))).strip().lower()
+
+
+def spell(word):
+    """The ids of a word's bytes, the last one marked as the end of the word. str -> list of int."""
+    ids = [_BYTES.index(byte) for byte in word.encode("utf-8")]
+    ids[-1] += 256
+    return ids
+
+
+def learn_merges(frequency, most):
+    """Learn at most `most` merges, the commonest pair first, until no pair occurs twice.
+
+    Of pairs equally common, the one with the smallest ids is first: only the counts decide the result.
+    frequency: dict word -> count.   Yields "left right", the lines of a merges file.
+    """
+    words, times = [spell(word) for word in frequency], list(frequency.values())
+    tokens, known = list(BASE), set(BASE)
+    counts, where, heap = Counter(), defaultdict(set), []  # of pairs: how often, in which words, (-count, pair)
+
+    def tally(n, sign):
+        for pair in zip(words[n], words[n][1:]):
+            counts[pair] += sign * times[n]
+            where[pair].add(n)
+            heapq.heappush(heap, (-counts[pair], pair))
+
+    for n in range(len(words)):
+        tally(n, 1)
+    while heap and heap[0][0] <= -2 and len(tokens) < len(BASE) + most:
+        count, pair = heapq.heappop(heap)
+        token = tokens[pair[0]] + tokens[pair[1]]
+        if -count != counts[pair] or token in known:       # outdated, or a + bc where ab + c is a token
+            continue
+        for n in where.pop(pair):
+            tally(n, -1)
+            joined = []
+            for i in words[n]:
+                if joined and (joined[-1], i) == pair:
+                    joined[-1] = len(tokens)
+                else:
+                    joined.append(i)
+            words[n] = joined
+            tally(n, 1)
+        tokens.append(token)
+        known.add(token)
+        yield f"{tokens[pair[0]]} {tokens[pair[1]]}"
+
+
+class Tokenizer:
+    """Text to ids and back. Made by `train`, `from_file` or `from_json`.
+
+    vocab_size: number of tokens.   start_token = vocab_size - 2.   end_token = vocab_size - 1.
+    merges: list of "left right".   tokens: list of str, the token of each id.   ids: dict, its inverse.
+    """
+    _told_of_cutting = False           # on the class: once per process, not once per tokenizer
+
+    def __init__(self, merges):
+        """merges: list of "left right", each of two tokens that exist by then. Else ValueError."""
+        self.merges, self.tokens, self._merged = [], list(BASE), {}
+        self.ids = {token: i for i, token in enumerate(BASE)}
+        for n, line in enumerate(merges, start=1):
+            pair = line.split() if isinstance(line, str) else ()
+            token = "".join(pair)
+            if len(pair) != 2 or pair[0] not in self.ids or pair[1] not in self.ids or token in self.ids:
+                raise ValueError(f"merge {n}, {reprlib.repr(line)}, is not two known tokens that make a new one")
+            self.merges.append(" ".join(pair))
+            self._merged[self.ids[pair[0]], self.ids[pair[1]]] = self.ids[token] = len(self.tokens)
+            self.tokens.append(token)
+        self.tokens += [START, END]
+        self.vocab_size = len(self.tokens)
+        self.start_token, self.end_token = self.vocab_size - 2, self.vocab_size - 1
+        self.ids |= {START: self.start_token, END: self.end_token}
+        self._cache = {START: [self.start_token], END: [self.end_token]}
+
+    @classmethod
+    def train(cls, captions, vocab_size):
+        """Learn a vocabulary of at most `vocab_size` tokens (fewer where no pair of tokens occurs twice).
+
+        captions: list of str, at least one, in any order.   vocab_size: int, at least 514. Else ValueError.
+        """
+        if not isinstance(captions, (list, tuple)) or not captions:
+            raise ValueError(f"captions must be a list of at least one text, not {reprlib.repr(captions)}")
+        if not isinstance(vocab_size, int) or vocab_size < len(BASE) + 2:
+            raise ValueError(f"vocab_size is {vocab_size!r}, but it must be an integer of at least {len(BASE) + 2}")
+        frequency = Counter(word for caption in captions for word in WORD.findall(clean(caption))
+                            if word not in (START, END) and len(word) <= LONGEST_WORD)
+        return cls(learn_merges(frequency, vocab_size - len(BASE) - 2))
+
+    @classmethod
+    def from_file(cls, path):
+        """Read CLIP's vocabulary file, or a Hugging Face folder.
+
+        path: bpe_simple_vocab_16e6.txt.gz, the same unpacked, any merges.txt, or a folder that holds
+        merges.txt and vocab.json, or tokenizer.json. FileNotFoundError, or ValueError naming the file.
+        """
+        path = file = Path(path)
+        try:
+            if not path.is_dir():
+                return cls(_read_merges(path))
+            if (path / "merges.txt").exists():
+                tokenizer = cls(_read_merges(file := path / "merges.txt"))
+                vocabulary = json.loads(_read(file := path / "vocab.json"))
+            else:
+                model = json.loads(_read(file := path / "tokenizer.json"))["model"]
+                tokenizer = cls(pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
+                vocabulary = model["vocab"]
+            if vocabulary != tokenizer.ids:
+                raise ValueError("its ids are not bytes, bytes that end a word, merges, start, end, as CLIP's are")
+            return tokenizer
+        except (ValueError, TypeError, KeyError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"no vocabulary can be read from {file}: it is damaged or something else "
+                             f"({type(error).__name__}: {error}); get it again") from None
+
+    def to_json(self):
+        """All there is to know about this tokenizer, as a dict that JSON can hold."""
+        return {"type": "byte-pair encoding", "merges": list(self.merges)}
+
+    @classmethod
+    def from_json(cls, description):
+        """The tokenizer that `to_json` described. ValueError where the description is anything else."""
+        match description:
+            case {"type": "byte-pair encoding", "merges": list(merges)}:
+                return cls(merges)
+        raise ValueError(f"{reprlib.repr(description)} is not what a tokenizer's to_json gives")
+
+    def encode(self, text):
+        """The ids of a text, without start and end. str -> list of int; ValueError for anything but a str."""
+        ids = []
+        for word in WORD.findall(clean(text)):
+            merged = self._cache.get(word) or self._merge(spell(word))
+            if len(word) <= LONGEST_WORD and len(self._cache) < CACHED_WORDS:
+                self._cache[word] = merged
+            ids += merged
+        return ids
+
+    def _merge(self, ids):
+        """Merge the pair that was learned first, leftmost first, until no pair is known: O(n log n).
+
+        The tokens are a linked list: a merge grows the left one, empties the right one and looks at the two
+        new pairs. These were learned later than the merge just done, as they hold the token that it made.
+        """
+        ids = [*ids, None]             # ids[-1] stands beyond both ends, and is in no pair
+        before, after = list(range(-1, len(ids) - 1)), list(range(1, len(ids) + 1))
+        heap = sorted((self._merged[pair], i) for i, pair in enumerate(zip(ids, ids[1:])) if pair in self._merged)
+        while heap:
+            token, i = heapq.heappop(heap)
+            j = after[i]
+            if self._merged.get((ids[i], ids[j])) != token:    # an earlier merge took one of the two
+                continue
+            ids[i], ids[j] = token, None
+            after[i] = after[j]
+            before[after[i]] = i
+            for left, right in ((before[i], i), (i, after[i])):
+                if (ids[left], ids[right]) in self._merged:
+                    heapq.heappush(heap, (self._merged[ids[left], ids[right]], left))
+        return [i for i in ids if i is not None]
+
+    def decode(self, ids):
+        """The text of ids, as CLIP gives it: lower case, a space after every word. ValueError for no such id."""
+        for i in (ids := list(ids)):
+            if not isinstance(i, (int, np.integer)) or not 0 <= i < self.vocab_size:
+                raise ValueError(f"{i!r} is no id of this vocabulary: its ids are 0 to {self.vocab_size - 1}")
+        spelled = bytes(_BYTES[ALPHABET.index(c)] for i in ids for c in self.tokens[i])
+        return spelled.decode("utf-8", errors="replace").replace(WORD_END, " ")
+
+    def __call__(self, texts, context_length=77):
+        """What the text encoder reads: start, ids, end, then zeros.   texts: str or list of N str.
+
+        A text that is too long is cut to context_length tokens, and the last of these becomes the end token,
+        as CLIP does with truncate=True. A warning says so, once per process.
+        Returns int64 (N, context_length). ValueError for what is no str, or context_length < 1.
+        """
+        if not isinstance(context_length, (int, np.integer)) or context_length < 1:
+            raise ValueError(f"context_length is {context_length!r}, but it must be an integer of at least 1")
+        texts = list(texts) if isinstance(texts, (list, tuple, np.ndarray)) else [texts]
+        rows = np.zeros((len(texts), context_length), dtype=np.int64)
+        for row, text in zip(rows, texts):
+            ids = [self.start_token, *self.encode(text), self.end_token]
+            if len(ids) > context_length and not Tokenizer._told_of_cutting:
+                Tokenizer._told_of_cutting = True
+                warnings.warn(f"the text {text[:40]!r}... has {len(ids)} tokens and was cut to {context_length}; "
+                              "later cuts will not be reported", stacklevel=2)
+            ids = ids[:context_length]
+            ids[-1] = self.end_token
+            row[:len(ids)] = ids
+        return rows
+
+
+def _read(path):
+    """The text of a plain or gzip file of at most LARGEST_FILE bytes. Path -> str."""
+    with open(path, "rb") as file:
+        packed = file.peek(2)[:2] == b"\x1f\x8b"
+        content = (gzip.GzipFile(fileobj=file) if packed else file).read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"it holds more than {LARGEST_FILE} bytes")
+    return content.decode("utf-8")
+
+
+def _read_merges(path):
+    """The merges that CLIP would use of a file: a header, then lines "left right". Path -> list of str."""
+    header, *lines = _read(path).rstrip().split("\n", CLIP_MERGES + 1)
+    if "#version" not in header:
+        raise ValueError("its first line lacks '#version'")
+    return lines[:CLIP_MERGES]
