@@ -106,7 +106,7 @@ def batch_norm(x, weight, bias, running_mean, running_var, training=False, eps=1
         return values.sum(0).reshape(repeat, channels).sum(0)
 
     def spread(values):                                # (C,) -> one row
-        return xp.tile(values, repeat)
+        return xp.broadcast_to(values, (repeat, channels)).reshape(-1)
 
     mean = total(x) / count if training else running_mean
     centred = x - spread(mean)

@@ -9,7 +9,7 @@ The claim is tested against the forward pass alone, in one of three ways:
 
     central     ∂F/∂xᵢ ≈ (F(x + h eᵢ) − F(x − h eᵢ)) / 2h
                 The definition of a derivative. The formula is off by h², and the subtraction of two
-                nearly equal numbers loses digits as 1/h: at h = 1e-5 some ten digits remain.
+                nearly equal numbers loses digits as 1/h: at h = 3e-6 some ten digits remain.
 
     complex     ∂F/∂xᵢ = Im F(x + i h eᵢ) / h                                (Squire & Trapp 1998)
                 Taylor: F(x + ih) = F(x) + i h F′(x) − h² F″(x)/2 − …  The derivative stands alone in
@@ -20,9 +20,9 @@ The claim is tested against the forward pass alone, in one of three ways:
                 One complex step along u gives J u, and backward(c) is Jᵀ c. All entries are in one
                 sum, so one evaluation sees them all, however many there are.
 
-Why c is random: each row of a softmax sums to 1, and each row of a layer norm to a constant, so for c
-all ones the gradient is 0 and a backward that forgets a term is not seen. So too with the parameters:
-a layer norm that forgets its weight is right as long as the weight is 1.
+Why c is random: each row of a softmax sums to 1 and each row of a layer norm to a constant, so for c
+all ones the gradient is 0, and a forgotten term is not seen. So too with parameters: a backward that
+forgets the weight of a layer norm is right while the weight is 1.
 """
 
 from dataclasses import dataclass, field
@@ -36,6 +36,7 @@ from .backend import array_module, to_array_on
 from .tree import flatten, tree_map
 
 TOLERANCE = {"complex": 1e-12, "central": 1e-7, "adjoint": 1e-12}
+STEP = {"complex": 1e-30, "central": 3e-6, "adjoint": 1e-30}
 
 
 def check(f, *args, method="complex", exclude=(), cotangent_seed=0, entries=32, tolerance=None, floor=1e-3):
@@ -52,8 +53,8 @@ def check(f, *args, method="complex", exclude=(), cotangent_seed=0, entries=32, 
     entries: how many of each array are looked at one by one. An array with more is also tested whole,
         along a random direction; if that fails, the culprit is searched for. "adjoint" does only that.
     tolerance: the largest relative error that passes; 1e-12, and 1e-7 for "central".
-    floor: gradients smaller than this, times the largest of all where that exceeds 1, are measured as
-        if they were so large: one that is truly zero (attention's key bias) is not asked for digits.
+    floor: smaller gradients are measured as if they were this large (times the largest of all, if that
+        exceeds 1): one that is truly zero, as of attention's key bias, is not asked for its digits.
 
     Returns a `Report`. Raises ValueError for an unknown method, an array to be differentiated that is not
     float64, empty or not finite, and when there is none.
@@ -66,6 +67,9 @@ def check(f, *args, method="complex", exclude=(), cotangent_seed=0, entries=32, 
     cotangent, gradients, problems = preflight(point, rng)
     report = Report(getattr(f, "__name__", "function"), method, tolerance or TOLERANCE[method], problems)
     floor *= max([1, *(np.abs(gradient).max() for gradient in gradients.values())])
+    if method == "central" and gradients:                # F has no more digits than these
+        rounding = np.finfo(float).eps * float(abs(cotangent * point.forward()).sum()) / STEP[method]
+        floor = max(floor, rounding / TOLERANCE[method])
     for name, gradient in gradients.items():
         slope = partial(point.slope, name, cotangent, method)
         looked_at = rng.permutation(gradient.size)[:0 if method == "adjoint" else entries]
@@ -92,7 +96,6 @@ def compare(name, gradient, slope, looked_at, rng, tolerance, floor):
         if missed > max(error, tolerance):
             worst = culprit(lambda u: abs(slope(u) - u @ claimed), u)
         error = np.maximum(error, missed)
-
     row = Row(name, gradient.shape, float(largest), float(error))
     if not error <= tolerance:
         row.index = tuple(int(i) for i in np.unravel_index(worst, gradient.shape))
@@ -110,14 +113,10 @@ def culprit(error, u):
 
 
 def preflight(point, rng):
-    """What must hold before digits are worth comparing.
-
-    -> the cotangent, {name: gradient} if all is well, and a sentence for each thing that is not.
-    """
+    """What must hold before digits count -> the cotangent, {name: gradient} if all is well, sentences."""
     given = point.copies()
-    y, backward = point.f(*point.arguments_with(given))
+    y, backward = point.call(given)
     xp = array_module(y)
-    y = xp.asarray(y)
     if y.dtype != np.float64 or not xp.isfinite(y).all():
         return None, {}, [f"the output ({y.dtype}) is not float64, or not finite."]
     if not same_bits(y, point.forward()):
@@ -125,13 +124,13 @@ def preflight(point, rng):
 
     is_loss = not signature(backward).parameters
     cotangent = xp.asarray(1.0 if is_loss else rng.standard_normal(y.shape))
+    pull = (lambda dy: backward()) if is_loss else backward
     dy = cotangent.copy()
-    gradients = {name: to_array_on("cpu")(xp.array(g)) for name, g in point.named(backward(*[dy][is_loss:])).items()}
-    again = point.named(backward(*[cotangent.copy()][is_loss:]))
+    gradients = {name: to_array_on("cpu")(xp.array(g)) for name, g in point.named(pull(dy)).items()}
+    again = point.named(pull(cotangent.copy()))
 
-    written = [name for name, leaf in point.leaves.items() if not same_bits(given[name], leaf)]
-    written += [] if same_bits(dy, cotangent) else ["dy"]
-    problems = [f"{name} was written to, and it belongs to the caller." for name in written]
+    before, after = point.leaves | {"dy": cotangent}, given | {"dy": dy}
+    problems = [f"{name} was written to." for name in before if not same_bits(before[name], after[name])]
     problems += [f"backward gives no gradient of {name}." for name in point.names if name not in gradients]
     for name, gradient in gradients.items():
         leaf = point.leaves.get(name)
@@ -169,8 +168,7 @@ class Point:
         self.names = [name for name in self.leaves if not any(fnmatchcase(name, p) for p in exclude)]
         if not self.names:
             raise ValueError("no argument is an array of floats: there is nothing to differentiate.")
-        for name in self.names:
-            leaf = self.leaves[name]
+        for name, leaf in ((name, self.leaves[name]) for name in self.names):
             if leaf.dtype != np.float64 or not leaf.size or not array_module(leaf).isfinite(leaf).all():
                 raise ValueError(f"{name}, {leaf.dtype} {leaf.shape}, must be float64, not empty, and finite.")
 
@@ -178,22 +176,22 @@ class Point:
         """The arrays of floats, new: {name: array}."""
         return {name: array_module(leaf).array(leaf, dtype) for name, leaf in self.leaves.items()}
 
-    def arguments_with(self, leaves):
-        """The arguments, with these arrays (in the order of `.leaves`) in their places."""
+    def call(self, leaves):
+        """y and backward, with these arrays, in the order of `.leaves`, as arguments."""
         arrays = iter(leaves.values())
-        return tree_map(lambda leaf: next(arrays) if is_float(leaf) else leaf, self.args)
+        y, backward = self.f(*tree_map(lambda leaf: next(arrays) if is_float(leaf) else leaf, self.args))
+        return array_module(y).asarray(y), backward
 
     def forward(self, name=None, step=0.0):
         """y where the array `name` is moved by `step`; complex if the step is."""
         leaves = self.copies(np.result_type(step, np.float64))
         if name:
             leaves[name] += array_module(leaves[name]).asarray(step).reshape(leaves[name].shape)
-        y, _ = self.f(*self.arguments_with(leaves))
-        return array_module(y).asarray(y)
+        return self.call(leaves)[0]
 
     def slope(self, name, cotangent, method, u):
         """The derivative of F along u, a direction for the array `name`, from the forward pass alone."""
-        h = 1e-5 if method == "central" else 1e-30
+        h = STEP[method]
         dy = ((self.forward(name, h * u) - self.forward(name, -h * u)) / 2 if method == "central"
               else self.forward(name, 1j * h * u).imag)
         return float((cotangent * dy).sum()) / h
@@ -204,8 +202,7 @@ class Point:
         *first, last = gradients if isinstance(gradients, tuple) else (gradients,)
         if not isinstance(last, dict) or not last.keys() & set(expected[len(first):]):
             first, last = [*first, last], {}            # not a dict by name, but one more in order
-        surplus = [f"output {i}" for i in range(len(expected), len(first))]
-        named = flatten(dict(zip(expected + surplus, first)) | last)
+        named = flatten(dict(zip([*expected, "one more"], first)) | last)
         return {name: g for name, g in named.items() if name in self.names or name not in self.leaves}
 
 

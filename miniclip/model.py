@@ -15,7 +15,7 @@ from .backend import array_module, worker_threads
 from .layers import l2_normalize, softmax
 from .preprocess import CLIP_PREPROCESS, preprocess
 from .resnet import modified_resnet
-from .tree import to_device
+from .tree import flatten, to_device
 from .vit import vision_transformer
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
@@ -24,8 +24,7 @@ MAXIMUM_LOGIT_SCALE = math.log(100)
 TEXT = {"context_length": 24, "vocab_size": 1536, "width": 128, "heads": 4, "layers": 2}
 MODELS = {
     "resnet-tiny": {"embed_dim": 128, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16}},
-    "resnet-small": {"embed_dim": 256, "vision_cfg": {"image_size": 48, "layers": [1, 1, 1, 1], "width": 24}},
-    "resnet": {"embed_dim": 256, "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32}},
+    "resnet": {"embed_dim": 256, "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 24}},
     "vit-tiny": {"embed_dim": 128, "vision_cfg": {"image_size": 32, "layers": 4, "width": 128, "head_width": 32,
                                                   "patch_size": 4}},
 }
@@ -77,32 +76,43 @@ encode_text = text.encode_text
 def initialize(config, seed=0, dtype=np.float32):
     """Parameters as CLIP draws them (§2.4 and OpenAI's code), from a seed: a tree of arrays on the CPU."""
     rng = np.random.default_rng(seed)
+    return _parameters(config,
+                       normal=lambda *shape, std: (rng.standard_normal(shape) * std).astype(dtype),
+                       uniform=lambda *shape, bound: rng.uniform(-bound, bound, shape).astype(dtype),
+                       full=lambda *shape, value=0: np.full(shape, value, dtype))
 
-    def normal(*shape, std):
-        return (rng.standard_normal(shape) * std).astype(dtype)
 
+def parameter_shapes(config):
+    """{dotted name: shape} of what `initialize` makes, in its order; no array is made for it."""
+    def draw(*shape, **_):
+        return np.broadcast_to(np.float32(0), shape)
+
+    return {name: leaf.shape for name, leaf in flatten(_parameters(config, draw, draw, draw)).items()}
+
+
+def _parameters(config, normal, uniform, full):
+    """The tree of parameters, each made by one of normal(*shape, std), uniform(*shape, bound), full(*shape, value)."""
     def ones_zeros(n, gain=1):
-        return {"weight": np.full(n, gain, dtype), "bias": np.zeros(n, dtype)}
+        return {"weight": full(n, value=gain), "bias": full(n)}
 
     def dense(out, k, std):
-        return {"weight": normal(out, k, std=std), "bias": np.zeros(out, dtype)}
+        return {"weight": normal(out, k, std=std), "bias": full(out)}
 
     def blocks(width, layers):
         attn_std, proj_std, fc_std = width**-0.5, width**-0.5 * (2 * layers)**-0.5, (2 * width)**-0.5
         return {"resblocks": [
             {"attn": {"in_proj_weight": normal(3 * width, width, std=attn_std),
-                      "in_proj_bias": np.zeros(3 * width, dtype),
+                      "in_proj_bias": full(3 * width),
                       "out_proj": dense(width, width, proj_std)},
              "ln_1": ones_zeros(width),
              "mlp": {"c_fc": dense(4 * width, width, fc_std), "c_proj": dense(width, 4 * width, proj_std)},
              "ln_2": ones_zeros(width)} for _ in range(layers)]}
 
     def conv(out, k, size):
-        bound = (k * size * size)**-0.5
-        return {"weight": rng.uniform(-bound, bound, (out, k, size, size)).astype(dtype)}
+        return {"weight": uniform(out, k, size, size, bound=(k * size * size)**-0.5)}
 
     def norm(n, gain=1):
-        return ones_zeros(n, gain) | {"running_mean": np.zeros(n, dtype), "running_var": np.ones(n, dtype)}
+        return ones_zeros(n, gain) | {"running_mean": full(n), "running_var": full(n, value=1)}
 
     def resnet(width, layers, image_size):
         p = {"conv1": conv(width // 2, 3, 3), "bn1": norm(width // 2),
@@ -142,7 +152,7 @@ def initialize(config, seed=0, dtype=np.float32):
     return {
         "positional_embedding": normal(words["context_length"], words["width"], std=0.01),
         "text_projection": normal(words["width"], config["embed_dim"], std=words["width"]**-0.5),
-        "logit_scale": np.array(INITIAL_LOGIT_SCALE, dtype),
+        "logit_scale": full(value=INITIAL_LOGIT_SCALE),
         "visual": visual,
         "transformer": blocks(words["width"], words["layers"]),
         "token_embedding": {"weight": normal(words["vocab_size"], words["width"], std=0.02)},

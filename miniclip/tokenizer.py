@@ -31,10 +31,11 @@ import numpy as np
 import regex
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
+# How CLIP cuts a text into words. One character gets lost, U+0345: it is no letter, but its upper case is.
 WORD = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>"      # the special tokens, where a text spells them out
     r"|'s|'t|'re|'ve|'m|'ll|'d"               # English contractions
-    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)    # letters; one digit; a run of anything else
+    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)    # letters; one digit; anything else
 
 # A vocabulary file shows every byte as a visible character. Bytes that are one in Latin-1 show as
 # themselves and come first; the 68 others show as the characters from 256 on.
@@ -68,9 +69,9 @@ def learn_merges(frequency, most):
     Of pairs equally common, the one with the smallest ids is first: only the counts decide the result.
     frequency: dict word -> count.   Yields "left right", the lines of a merges file.
     """
-    words, times = [spell(word) for word in frequency], list(frequency.values())
-    tokens, known = list(BASE), set(BASE)
-    counts, where, heap = Counter(), defaultdict(set), []  # of pairs: how often, in which words, (-count, pair)
+    words, times, tokens = [spell(word) for word in frequency], list(frequency.values()), list(BASE)
+    counts, where = Counter(), defaultdict(set)    # of each pair: how often, and in which words
+    heap = []                                      # of (-count, pair), many of them outdated
 
     def tally(n, sign):
         for pair in zip(words[n], words[n][1:]):
@@ -82,8 +83,7 @@ def learn_merges(frequency, most):
         tally(n, 1)
     while heap and heap[0][0] <= -2 and len(tokens) < len(BASE) + most:
         count, pair = heapq.heappop(heap)
-        token = tokens[pair[0]] + tokens[pair[1]]
-        if -count != counts[pair] or token in known:       # outdated, or a + bc where ab + c is a token
+        if -count != counts[pair]:
             continue
         for n in where.pop(pair):
             tally(n, -1)
@@ -95,8 +95,7 @@ def learn_merges(frequency, most):
                     joined.append(i)
             words[n] = joined
             tally(n, 1)
-        tokens.append(token)
-        known.add(token)
+        tokens.append(tokens[pair[0]] + tokens[pair[1]])
         yield f"{tokens[pair[0]]} {tokens[pair[1]]}"
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .backend import array_module, worker_threads
 from .checkpoint import read_arrays, save, write_arrays
-from .data.augment import augment, mix, resize_all
+from .data.augment import Augmentation, augment, mix, resize_all
 from .model import CLIP, initialize, model_config
 from .optim import AdamW, learning_rate
 from .overflow import first_overflow
@@ -46,6 +46,7 @@ class Batches:
     def __init__(self, data, tokenizer, config, recipe):
         self.config, self.recipe = config, recipe
         self.size = config["vision_cfg"]["image_size"]
+        self.parts = Augmentation(**recipe.augmentation)
         self.pictures = resize_all(data.pictures, self.size)
         order = np.argsort(data.concept, kind="stable")
         self.drawings = np.split(order, np.cumsum(np.bincount(data.concept, minlength=len(data.captions)))[:-1])
@@ -77,7 +78,7 @@ class Batches:
             pictures = self.pictures[drawings[rows, 0]]
             if recipe.mix:
                 pictures = mix(pictures, self.pictures[drawings[rows, 1]], rng, recipe.mix)
-            images = augment(pictures, rng, self.size, recipe.strength)
+            images = augment(pictures, rng, self.size, recipe.strength, self.parts)
             return normalize(images, self.config), tokens[rows]
 
         return list(map(shard, range(0, recipe.batch, recipe.shard)))

@@ -31,6 +31,11 @@ def class_embeddings(clip, names, templates=("{}",)):
     Raises ValueError for no names, no templates, or a template without exactly one {}.
     Source: CLIP paper, section 3.1.4.
     """
+    return l2_normalize(prompt_features(clip, names, templates).mean(0))[0]
+
+
+def prompt_features(clip, names, templates):
+    """Unit features (P, K, E) of K names in P templates; raises as class_embeddings."""
     for what, strings in (("names", names), ("templates", templates)):
         if isinstance(strings, str) or not len(strings) or not all(isinstance(s, str) for s in strings):
             raise ValueError(f"{what} must be a list of at least one string, not {str(strings)[:80]!r}.")
@@ -38,8 +43,7 @@ def class_embeddings(clip, names, templates=("{}",)):
         if template.count("{}") != 1:
             raise ValueError(f"The template {template[:80]!r} must contain {{}} exactly once, where the name goes.")
     prompts = [template.replace("{}", name) for template in templates for name in names]
-    features = unit_rows(clip.encode_text(prompts), "The text features")
-    return l2_normalize(features.reshape(len(templates), len(names), -1).mean(0))[0]
+    return unit_rows(clip.encode_text(prompts), "The text features").reshape(len(templates), len(names), -1)
 
 
 def classify(image_features, class_features, logit_scale):
@@ -100,8 +104,12 @@ def evaluate(clip, evaluation):
 
     result = {"name": evaluation.name, "n": count, "choices": options.shape[1], "chance": 1 / options.shape[1]}
     images = clip.encode_image(evaluation.pictures)
-    for kind, templates in (("", ["{}"]), ("ensemble_", evaluation.templates)):
-        scores = cosines(images, class_embeddings(clip, names, templates), "The image features", "the name features")
+    ensemble = list(evaluation.templates) or ["{}"]
+    templates = list(dict.fromkeys(["{}", *ensemble]))           # each prompt is embedded once
+    prompts = prompt_features(clip, names, templates)
+    for kind, used in (("", ["{}"]), ("ensemble_", ensemble)):
+        classes = l2_normalize(prompts[[templates.index(template) for template in used]].mean(0))[0]
+        scores = cosines(images, classes, "The image features", "the name features")
         xp = array_module(scores)
         if own:
             scores = xp.take_along_axis(scores, xp.asarray(options), axis=1)

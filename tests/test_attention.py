@@ -1,0 +1,154 @@
+import math
+
+import numpy as np
+import pytest
+
+from miniclip.attention import attention_pool, causal_mask, self_attention
+
+# batch, tokens, width, heads
+SIZES = [(2, 5, 8, 2), (1, 3, 6, 1), (3, 1, 8, 4), (1, 1, 4, 4)]
+
+
+def attention_parameters(normal, width):
+    return {"in_proj_weight": normal(3 * width, width) / math.sqrt(width), "in_proj_bias": normal(3 * width),
+            "out_proj": {"weight": normal(width, width), "bias": normal(width)}}
+
+
+def softmax_of(scores):
+    powers = [math.exp(s - max(scores)) for s in scores]
+    return [power / sum(powers) for power in powers]
+
+
+def attention_by_loops(x, p, heads, causal=False):
+    n, t, width = x.shape
+    d = width // heads
+    wq, wk, wv = np.split(p["in_proj_weight"], 3)
+    bq, bk, bv = np.split(p["in_proj_bias"], 3)
+    mixed = np.zeros_like(x)
+    for picture in range(n):
+        q, k, v = x[picture] @ wq.T + bq, x[picture] @ wk.T + bk, x[picture] @ wv.T + bv
+        for head in range(heads):
+            part = slice(head * d, (head + 1) * d)
+            for i in range(t):
+                seen = range(i + 1 if causal else t)
+                weights = softmax_of([q[i, part] @ k[j, part] / math.sqrt(d) for j in seen])
+                mixed[picture, i, part] = sum(w * v[j, part] for w, j in zip(weights, seen))
+    return mixed @ p["out_proj"]["weight"].T + p["out_proj"]["bias"]
+
+
+# ------------------------------------------------------------------------------------------ self-attention
+
+@pytest.mark.parametrize("n, t, width, heads", SIZES)
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_a_loop_over_heads(normal, n, t, width, heads, causal):
+    x, p = normal(n, t, width), attention_parameters(normal, width)
+    mask = causal_mask(t, np, x.dtype) if causal else None
+    y, _ = self_attention(x, p, heads, mask)
+    assert np.allclose(y, attention_by_loops(x, p, heads, causal), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("n, t, width, heads", SIZES)
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_gradient(prove, normal, n, t, width, heads, causal):
+    x, p = normal(n, t, width), attention_parameters(normal, width)
+    mask = causal_mask(t, np, x.dtype) if causal else None
+    prove(self_attention, x, p, heads, mask, exclude=["mask"])
+
+
+def test_a_bias_on_the_keys_does_nothing(normal):
+    x, p = normal(2, 5, 8), attention_parameters(normal, 8)
+    y, backward = self_attention(x, p, 2)
+    _, grads = backward(normal(2, 5, 8))
+    assert np.abs(grads["in_proj_bias"][8:16]).max() < 1e-13
+    p["in_proj_bias"][8:16] += 3
+    assert np.allclose(self_attention(x, p, 2)[0], y)
+
+
+def test_causal_mask_hides_the_future_exactly(normal):
+    x, p = normal(2, 6, 8), attention_parameters(normal, 8)
+    mask = causal_mask(6, np, x.dtype)
+    y, backward = self_attention(x, p, 2, mask)
+    changed = x.copy()
+    changed[:, 4:] = 1e3
+    assert (self_attention(changed, p, 2, mask)[0][:, :4] == y[:, :4]).all()
+    dy = normal(2, 6, 8)
+    dy[:, 4:] = 0
+    assert (backward(dy)[0][:, 4:] == 0).all()
+
+
+def test_causal_mask_cannot_be_outrun_by_large_scores(normal):
+    p = attention_parameters(normal, 4)
+    p["in_proj_weight"] *= 1e4
+    x = normal(1, 3, 4)
+    first, _ = self_attention(x, p, 1, causal_mask(3, np, x.dtype))
+    alone, _ = self_attention(x[:, :1], p, 1, causal_mask(1, np, x.dtype))
+    assert np.allclose(first[:, :1], alone)
+
+
+def test_causal_mask_values():
+    assert causal_mask(3, np, np.float32).dtype == np.float32
+    assert (causal_mask(3, np, float) == [[0, -math.inf, -math.inf], [0, 0, -math.inf], [0, 0, 0]]).all()
+
+
+def test_attention_without_a_mask_knows_no_order(normal, rng):
+    x, p = normal(2, 6, 8), attention_parameters(normal, 8)
+    order = rng.permutation(6)
+    assert np.allclose(self_attention(x[:, order], p, 2)[0], self_attention(x, p, 2)[0][:, order])
+
+
+def test_attention_that_cannot_be_split(normal):
+    with pytest.raises(ValueError, match="width 8 cannot be split into 3 heads"):
+        self_attention(normal(1, 2, 8), attention_parameters(normal, 8), 3)
+
+
+# ------------------------------------------------------------------------------------------ attention pooling
+
+def pool_parameters(normal, pixels, channels, out):
+    p = {"positional_embedding": normal(1 + pixels, channels)}
+    for name, rows in (("k_proj", channels), ("q_proj", channels), ("v_proj", channels), ("c_proj", out)):
+        p[name] = {"weight": normal(rows, channels) / math.sqrt(channels), "bias": normal(rows)}
+    return p
+
+
+def pool_by_loops(x, p, heads):
+    """Queries, keys and values of every token, as the paper's code forms them."""
+    n, channels = len(x), x.shape[-1]
+    d = channels // heads
+    y = []
+    for picture in x.reshape(n, -1, channels):
+        tokens = np.vstack([picture.mean(0), picture]) + p["positional_embedding"]
+        q = p["q_proj"]["weight"] @ tokens[0] + p["q_proj"]["bias"]
+        k = tokens @ p["k_proj"]["weight"].T + p["k_proj"]["bias"]
+        v = tokens @ p["v_proj"]["weight"].T + p["v_proj"]["bias"]
+        taken = []
+        for head in range(heads):
+            part = slice(head * d, (head + 1) * d)
+            weights = softmax_of([q[part] @ key[part] / math.sqrt(d) for key in k])
+            taken.append(sum(w * value[part] for w, value in zip(weights, v)))
+        y.append(p["c_proj"]["weight"] @ np.concatenate(taken) + p["c_proj"]["bias"])
+    return np.array(y)
+
+
+# batch, height, width, channels, heads, out
+POOLS = [(2, 2, 3, 8, 2, 5), (1, 1, 1, 6, 3, 4), (3, 2, 2, 4, 1, 4), (1, 3, 3, 8, 8, 2)]
+
+
+@pytest.mark.parametrize("n, h, w, channels, heads, out", POOLS)
+def test_attention_pool_is_plain_attention_of_one_query(normal, n, h, w, channels, heads, out):
+    x, p = normal(n, h, w, channels), pool_parameters(normal, h * w, channels, out)
+    assert np.allclose(attention_pool(x, p, heads)[0], pool_by_loops(x, p, heads), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("n, h, w, channels, heads, out", POOLS)
+def test_attention_pool_gradient(prove, normal, n, h, w, channels, heads, out):
+    prove(attention_pool, normal(n, h, w, channels), pool_parameters(normal, h * w, channels, out), heads)
+
+
+def test_attention_pool_of_other_pictures(normal):
+    with pytest.raises(ValueError, match="made for 4 pixels, the picture has 6"):
+        attention_pool(normal(1, 2, 3, 8), pool_parameters(normal, 4, 8, 5), 2)
+
+
+def test_attention_pool_that_cannot_be_split(normal):
+    with pytest.raises(ValueError, match="8 .*cannot be split into 3 heads"):
+        attention_pool(normal(1, 2, 2, 8), pool_parameters(normal, 4, 8, 5), 3)

@@ -1,0 +1,300 @@
+"""The tokenizer: what it learns, that nothing is lost, CLIP's own ids, and files that lie."""
+
+import gzip
+import importlib.util
+import json
+import random
+import tracemalloc
+import warnings
+from collections import Counter
+from html.entities import html5
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from miniclip import tokenizer as room
+from miniclip.tokenizer import BASE, END, START, Tokenizer, clean, spell
+
+CAPTIONS = ["a small red circle above a blue square", "a large red square", "the blue circle", "three circles",
+            "grinning face with big eyes", "smiling cat face with heart-shaped eyes", "face with tears of joy",
+            "it's a dog's face, isn't it", "голубой круг", "красный круг", "青い丸", "赤い丸", "🙂🙂 😀😀"]
+SMALL = Tokenizer.train(CAPTIONS, 550)
+ANY_TEXT = st.text(st.characters(exclude_categories=[]))      # lone surrogates and control characters too
+
+
+def found(package, name):
+    """The path of a file of an installed package, without importing it; None if there is none."""
+    spec = importlib.util.find_spec(package)
+    paths = [Path(folder) / name for folder in (spec.submodule_search_locations or [])] if spec else []
+    return next((path for path in paths if path.exists()), None)
+
+
+VOCABULARY = found("clip", "bpe_simple_vocab_16e6.txt.gz") or found("open_clip", "bpe_simple_vocab_16e6.txt.gz")
+REFERENCE = found("clip", "simple_tokenizer.py")
+FACTS = {      # the ids that CLIP's original tokenizer gave
+    "a photo of a cat": [320, 1125, 539, 320, 2368], "A Photo of a CAT.": [320, 1125, 539, 320, 2368, 269], "": [],
+    "   ": [], "hello world!": [3306, 1002, 256], "it's the dog's bone": [585, 568, 518, 1929, 568, 6195],
+    "3 cats, 12 dogs & 1,000 birds": [274, 3989, 267, 272, 273, 3255, 261, 272, 267, 271, 271, 271, 4337],
+    "naïve café": [1097, 35689, 563, 15304], "日本の猫": [39121, 44353, 21575, 163, 234, 360],
+    "кошка": [27152, 13506, 141, 230, 27152, 27080],
+    "\u0635\u0648\u0631\u0629 \u0642\u0637\u0629": [27271, 48242, 20915, 27585, 32050, 20915],
+    "แมว": [23916, 94, 30245], "\U0001f469\U0001f3fd\u200d\U0001f680": [18800, 8514, 4244, 13542],
+    "🇩🇪 🦄": [21531, 37659], "‘curly’ “quotes”": [262, 20795, 262, 257, 5808, 257], "schÃ¶n": [844, 7255, 333],
+    "&lt;b&gt; &amp;amp; &#128512;": [283, 321, 285, 261, 7334], "a\tb\r\nc\x00d": [320, 321, 4480],
+    "<|startoftext|>cat<|endoftext|>": [49406, 2368, 49407], "<|StartOfText|>": [49406],
+    "<|\u017ftartoftext|>": [27, 91, 129, 123, 2002, 6659, 18169, 91, 285], "'\u017f '\u212a": [6, 129, 379, 262, 330],
+    "ＦＵＬＬ ﬁ": [1476, 3589], "\ud800 x \ud83d\ude00": [39802, 343, 7334], "w</w>": [342, 34308, 342, 285],
+    "a\u0345b\u0301": [320, 321, 136, 479], "½ Ⅷ ²": [33613, 158, 227, 371, 41175],
+    "\u0130STANBUL": [328, 16384, 11231], "a\u200db\ufeff": [320, 728, 491, 321],
+    "< &amp;amp;lt;": [283, 261, 3333, 282], "supercalifragilistic": [1642, 2857, 13093, 2076, 1561],
+    "a" * 40: [23126, 23126, 23126, 23126, 6727, 19336]}
+needs_vocabulary = pytest.mark.skipif(VOCABULARY is None, reason="CLIP's vocabulary is not installed (clip-anytorch)")
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return Tokenizer.from_file(VOCABULARY)
+
+
+def merge_slowly(word, tokenizer):
+    """Byte-pair encoding as the definition says it: again and again, every occurrence of the oldest pair."""
+    rank = {tuple(merge.split()): n for n, merge in enumerate(tokenizer.merges)}
+    word = [BASE[i] for i in spell(word)]
+    while pairs := [pair for pair in zip(word, word[1:]) if pair in rank]:
+        oldest, new = min(pairs, key=rank.get), []
+        for token in word:
+            new[-1:] = [new[-1] + token] if new and (new[-1], token) == oldest else new[-1:] + [token]
+        word = new
+    return [tokenizer.ids[token] for token in word]
+
+
+def learn_slowly(captions, vocab_size):
+    """Training as the definition says it: count every pair again before every merge."""
+    frequency = Counter(word for caption in captions for word in room.WORD.findall(clean(caption)))
+    words, tokens = {word: spell(word) for word in frequency}, list(BASE)
+    while len(tokens) < vocab_size - 2:
+        counts = Counter()
+        for word, ids in words.items():
+            for pair in zip(ids, ids[1:]):
+                counts[pair] += frequency[word]
+        ranked = [(-n, (a, b)) for (a, b), n in counts.items() if n > 1]
+        if not ranked:
+            break
+        a, b = min(ranked)[1]
+        for word, ids in words.items():
+            new = []
+            for i in ids:
+                new[-1:] = [len(tokens)] if new[-1:] == [a] and i == b else new[-1:] + [i]
+            words[word] = new
+        tokens.append(tokens[a] + tokens[b])
+    return tokens[len(BASE):]
+
+
+def test_the_example_of_the_docstring():
+    tokenizer = Tokenizer.train(["hug hug pug"], 1000)
+    assert tokenizer.merges == ["u g</w>", "h ug</w>"]
+    assert tokenizer.vocab_size == 516                         # nothing more occurs twice
+    assert (tokenizer.start_token, tokenizer.end_token) == (514, 515)
+    assert [tokenizer.tokens[i] for i in tokenizer.encode("Hug, pugs")] == ["hug</w>", ",</w>", *"pug", "s</w>"]
+
+
+def test_the_bytes_have_the_ids_that_clip_gave_them():
+    assert Tokenizer([]).vocab_size == 514 and Tokenizer([]).decode([126, 350, 126]) == "\xa1 \ufffd"
+    assert [spell(word) for word in ("!!", "~", "\xa1", "\x00")] == [[0, 256], [349], [126, 350], [444]]
+    assert len(set(BASE)) == 512 and not any(c.isspace() for token in BASE for c in token)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text("abc ", min_size=1, max_size=30), min_size=1, max_size=6), st.integers(514, 560),
+       st.text("abc", min_size=1, max_size=40))
+def test_training_and_encoding_are_what_the_definition_says(captions, vocab_size, word):
+    tokenizer = Tokenizer.train(captions, vocab_size)
+    assert tokenizer.tokens[512:-2] == learn_slowly(captions, vocab_size)
+    assert len(tokenizer.ids) == tokenizer.vocab_size <= vocab_size
+    assert Tokenizer.train(captions[::-1], vocab_size).merges == tokenizer.merges
+    for word in (word, *" ".join(captions).split()):
+        assert tokenizer.encode(word) == merge_slowly(word, tokenizer)
+
+
+def test_special_tokens_in_a_text_are_the_special_ids_and_are_not_learned_from():
+    assert SMALL.encode(f"{START.upper()} {END}") == [548, 549] and SMALL.decode([548, 549]) == START + END
+    assert Tokenizer.train([START + " x"] * 9, 600).merges == []
+    assert Tokenizer.train(["a" * 10_000] * 9, 600).merges == []       # no word is that long
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANY_TEXT)
+def test_nothing_but_spaces_and_one_odd_accent_is_lost(text):
+    ids = SMALL.encode(text)
+    assert all(0 <= i < SMALL.vocab_size for i in ids)
+    kept = clean(text).replace(" ", "").replace("\u0345", "")
+    assert SMALL.decode(np.array(ids, dtype=np.int64)).replace(" ", "") == kept
+
+
+def test_a_word_of_100_000_characters():
+    word = "".join(random.Random(0).choices("abcdeirs", k=100_000))
+    for long in (word, "круг" * 25_000):
+        assert SMALL.decode(SMALL.encode(long)) == long + " "
+    assert not any(len(word) > room.LONGEST_WORD for word in SMALL._cache)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text("ab c", max_size=30), max_size=4), st.integers(1, 40))
+def test_rows_are_start_ids_end_and_zeros_cut_as_clip_cuts(texts, context_length):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = SMALL(texts, context_length)
+    assert rows.shape == (len(texts), context_length) and rows.dtype == np.int64
+    for row, text in zip(rows, texts):
+        whole = [548, *SMALL.encode(text), 549]
+        if len(whole) <= context_length:
+            assert row.tolist() == whole + [0] * (context_length - len(whole))
+        else:
+            assert row.tolist() == whole[:context_length - 1] + [549]
+
+
+def test_cutting_is_said_once_and_one_str_is_one_row(monkeypatch):
+    monkeypatch.setattr(Tokenizer, "_told_of_cutting", False)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert SMALL("a cat", 77).shape == (1, 77) and not said
+        SMALL(["a cat", "z" * 90, "y" * 90], 77)
+        Tokenizer.train(CAPTIONS, 520)("x" * 90, 77)
+    assert len(said) == 1 and "'zzzz" in str(said[0].message) and "92 tokens" in str(said[0].message)
+    assert said[0].filename == __file__
+
+
+def test_json_and_files_give_the_same_tokenizer_back(tmp_path):
+    lines = "#version: 0.2\r\n" + "".join(merge + "\r\n" for merge in SMALL.merges)
+    (tmp_path / "merges.txt").write_bytes(lines.replace("\r", "").encode())
+    (tmp_path / "windows.txt").write_bytes(lines.encode())
+    (tmp_path / "merges.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "vocab.json").write_text(json.dumps(SMALL.ids))
+    sources = [tmp_path, *(tmp_path / name for name in ("merges.txt", "windows.txt", "merges.gz"))]
+    for n, merges in enumerate((SMALL.merges, [merge.split() for merge in SMALL.merges])):
+        (tmp_path / str(n)).mkdir()
+        model = {"type": "BPE", "vocab": SMALL.ids, "merges": merges}
+        (tmp_path / str(n) / "tokenizer.json").write_text(json.dumps({"model": model}))
+        sources.append(tmp_path / str(n))
+    copies = [Tokenizer.from_file(source) for source in sources]
+    copies.append(Tokenizer.from_json(json.loads(json.dumps(SMALL.to_json()))))
+    for copy in copies:
+        assert copy.to_json() == SMALL.to_json() and copy.ids == SMALL.ids
+        assert copy.encode(" ".join(CAPTIONS)) == SMALL.encode(" ".join(CAPTIONS))
+
+
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+
+@pytest.mark.parametrize("merges", [None, "a b", {"a": "b"}, [["a", "b"]], [1], [None], ["a"], ["a b c"], ["a xy"],
+                                    ["a b", "a b"], ["a </w>"], [""], [nested(500)], ["a \ud800"], [["a" * 10**6]]])
+def test_a_description_of_something_else_is_refused(merges):
+    with pytest.raises(ValueError, match="merge 1|merge 2|to_json") as refusal:
+        Tokenizer.from_json({"type": "byte-pair encoding", "merges": merges})
+    assert len(str(refusal.value)) < 300
+    for description in (merges, {"merges": merges}, {"type": [], "merges": ["a b"]}):
+        with pytest.raises(ValueError, match="to_json"):
+            Tokenizer.from_json(description)
+
+
+PACKED = gzip.compress(b"#version: 0.2\n" + "\n".join(SMALL.merges).encode(), mtime=0)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"\x89PNG\r\n\x1a", b"a b\nc d\n", b"#version\na\n", PACKED[:9],
+                                     PACKED[:40], PACKED[:-1], b"#version\n\xff\xfe", b"#version\na b\n\nc d\n"])
+def test_a_file_that_is_no_merges_file_is_refused_by_name(tmp_path, content):
+    (tmp_path / "odd.txt").write_bytes(content)
+    with pytest.raises(ValueError, match="odd.txt"):
+        Tokenizer.from_file(tmp_path / "odd.txt")
+
+
+def test_no_flipped_bit_of_a_gz_file_changes_a_merge(tmp_path):
+    path = tmp_path / "flipped.gz"
+    for n, byte in enumerate(PACKED):
+        path.write_bytes(PACKED[:n] + bytes([byte ^ 1 << n % 8]) + PACKED[n + 1:])
+        try:
+            merges = Tokenizer.from_file(path).merges
+        except ValueError as refusal:
+            assert "flipped.gz" in str(refusal)
+        else:
+            assert merges == SMALL.merges
+
+
+@pytest.mark.parametrize("file, content", [
+    ("vocab.json", "[]"), ("vocab.json", "null"), ("vocab.json", "{"), ("vocab.json", json.dumps(SMALL.ids | {"a": 1})),
+    ("vocab.json", "[" * 10**5), ("vocab.json", '{"a": %s}' % ("9" * 10**5)), ("tokenizer.json", "[]"),
+    ("tokenizer.json", "{}"), ("tokenizer.json", '{"model": {"vocab": {}, "merges": 5}}'),
+    ("tokenizer.json", '{"model": {"vocab": {}, "merges": [[1, 2]]}}'), ("tokenizer.json", '{"model": 3}')])
+def test_a_folder_with_something_else_in_it_is_refused_by_name(tmp_path, file, content):
+    if file == "vocab.json":
+        (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(SMALL.merges))
+    (tmp_path / file).write_text(content)
+    with pytest.raises(ValueError, match=file):
+        Tokenizer.from_file(tmp_path)
+
+
+def test_a_file_that_unpacks_to_a_gigabyte_is_not_unpacked(tmp_path):
+    path, piece = tmp_path / "bomb.gz", gzip.compress(b"#version: 0.2\n" + bytes(1 << 24))
+    path.write_bytes(piece * 64)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="bomb.gz.*more than"):
+        Tokenizer.from_file(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * room.LARGEST_FILE
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Tokenizer.from_file(tmp_path / "nowhere.txt")
+
+
+@pytest.mark.parametrize("call", [
+    (SMALL.encode, None), (SMALL.encode, b"cat"), (SMALL, ["a", float("nan")], 8), (SMALL, 3, 8), (SMALL, "a", 0),
+    (SMALL, "a", 7.5), (SMALL.decode, [550]), (SMALL.decode, [-1]), (SMALL.decode, ["a"]), (Tokenizer.train, [], 600),
+    (Tokenizer.train, "a cat", 600), (Tokenizer.train, ["a", 7], 600), (Tokenizer.train, ["a"], 513)])
+def test_bad_input_is_one_clear_sentence(call):
+    with pytest.raises(ValueError, match="must be|is no id"):
+        call[0](*call[1:])
+
+
+@needs_vocabulary
+def test_clips_own_vocabulary(clip):
+    assert (clip.vocab_size, clip.start_token, clip.end_token) == (49408, 49406, 49407)
+    assert clip(["a photo of a cat", ""]).shape == (2, 77)
+    assert clip("a photo of a cat", 5).tolist() == [[49406, 320, 1125, 539, 49407]]
+    for text, ids in FACTS.items():
+        assert clip.encode(text) == ids, text
+
+
+def strings(number):
+    """Strings of all scripts, emoji, control characters, HTML entities, broken encodings; some overlong."""
+    rng = random.Random(0)
+    scripts = [(0, 0x80), (0x80, 0x250), (0x370, 0x530), (0x530, 0x800), (0x900, 0xE00), (0xE00, 0x1200),
+               (0x2000, 0x2C00), (0x3000, 0x3400), (0x4E00, 0xA000), (0xAC00, 0xE000), (0xF900, 0x10000),
+               (0x1F000, 0x1FB00), (0, 0x110000)]
+    odd = [*FACTS, " ", "\x1c", "\x85", "\xa0", "\u3000", "\x1b[31m", "</w>", "\u00e2\u20ac\u2122", "12345", "I'LL",
+           "&#xD800;", *("&" + entity for entity in html5)]
+    for n in range(number):
+        pieces = []
+        for _ in range(rng.randrange(200 if n % 1000 == 0 else 5)):
+            span, length = rng.choice(scripts), rng.randint(1, 8)
+            pieces.append(rng.choice(["".join(chr(rng.randrange(*span)) for _ in range(length)),
+                                      rng.choice(odd[:len(FACTS) + 11]), rng.choice(odd),
+                                      rng.choice("aoh!x\U0001f602\u0436") * length**2]))
+        yield rng.choice(["", " "]).join(pieces)
+
+
+@needs_vocabulary
+@pytest.mark.skipif(REFERENCE is None, reason="CLIP's original tokenizer is not installed (clip-anytorch)")
+def test_the_ids_of_the_original_tokenizer_over_10_000_strings(clip):
+    spec = importlib.util.spec_from_file_location("original_simple_tokenizer", REFERENCE)
+    original = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(original)
+    original = original.SimpleTokenizer(VOCABULARY)
+    assert clip.ids == original.encoder
+    for text in strings(10_000):
+        ids = clip.encode(text)
+        assert ids == original.encode(text), ascii(text)
+        assert clip.decode(ids) == original.decode(ids), ascii(text)

@@ -1,0 +1,104 @@
+import math
+
+import numpy as np
+import pytest
+
+from miniclip.attention import causal_mask
+from miniclip.layers import gelu, quick_gelu
+from miniclip.transformer import activation_of, mlp, residual_block, transformer
+from test_attention import attention_by_loops, attention_parameters
+
+
+def mlp_parameters(normal, width):
+    return {"c_fc": {"weight": normal(4 * width, width) / math.sqrt(width), "bias": normal(4 * width)},
+            "c_proj": {"weight": normal(width, 4 * width) / math.sqrt(4 * width), "bias": normal(width)}}
+
+
+def block_parameters(normal, width):
+    return {"ln_1": {"weight": normal(width), "bias": normal(width)}, "attn": attention_parameters(normal, width),
+            "ln_2": {"weight": normal(width), "bias": normal(width)}, "mlp": mlp_parameters(normal, width)}
+
+
+def norm_by_formula(x, p):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * p["weight"] + p["bias"]
+
+
+def mlp_by_formula(x, p, exact=False):
+    h = x @ p["c_fc"]["weight"].T + p["c_fc"]["bias"]
+    gate = np.vectorize(lambda v: (1 + math.erf(v / math.sqrt(2))) / 2)(h) if exact else 1 / (1 + np.exp(-1.702 * h))
+    return (h * gate) @ p["c_proj"]["weight"].T + p["c_proj"]["bias"]
+
+
+def block_by_formula(x, p, heads, causal=False, exact=False):
+    x = x + attention_by_loops(norm_by_formula(x, p["ln_1"]), p["attn"], heads, causal)
+    return x + mlp_by_formula(norm_by_formula(x, p["ln_2"]), p["mlp"], exact)
+
+
+@pytest.mark.parametrize("activation, exact", [(quick_gelu, False), (gelu, True)])
+def test_mlp(prove, normal, activation, exact):
+    x, p = normal(2, 3, 4), mlp_parameters(normal, 4)
+    assert np.allclose(mlp(x, p, activation)[0], mlp_by_formula(x, p, exact), rtol=1e-13, atol=1e-13)
+    prove(mlp, x, p, activation)
+
+
+@pytest.mark.parametrize("n, t", [(2, 5), (1, 1)])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("activation", [quick_gelu, gelu])
+def test_residual_block(prove, normal, n, t, causal, activation):
+    x, p = normal(n, t, 6), block_parameters(normal, 6)
+    mask = causal_mask(t, np, x.dtype) if causal else None
+    y, _ = residual_block(x, p, 2, mask, activation)
+    assert np.allclose(y, block_by_formula(x, p, 2, causal, activation is gelu), rtol=1e-12, atol=1e-12)
+    prove(residual_block, x, p, 2, mask, activation, exclude=["mask"], entries=8)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_stack(prove, normal, recompute):
+    x, p = normal(2, 4, 4), {"resblocks": [block_parameters(normal, 4) for _ in range(3)]}
+    expected = x
+    for block in p["resblocks"]:
+        expected = block_by_formula(expected, block, 2, causal=True)
+    mask = causal_mask(4, np, x.dtype)
+    assert np.allclose(transformer(x, p, 2, mask)[0], expected, rtol=1e-12, atol=1e-12)
+    prove(transformer, x, p, 2, mask, quick_gelu, recompute, exclude=["mask"], entries=3)
+
+
+def test_no_blocks_change_nothing(normal):
+    x, dy = normal(2, 3, 4), normal(2, 3, 4)
+    y, backward = transformer(x, {"resblocks": []}, 2)
+    assert (y == x).all()
+    dx, grads = backward(dy)
+    assert (dx == dy).all() and grads == {"resblocks": []}
+
+
+def test_recomputation_gives_the_same_bits(normal):
+    x, p, dy = normal(2, 4, 4), {"resblocks": [block_parameters(normal, 4) for _ in range(3)]}, normal(2, 4, 4)
+    y, backward = transformer(x, p, 2)
+    y_again, backward_again = transformer(x, p, 2, recompute=True)
+    assert (y == y_again).all()
+    (dx, grads), (dx_again, grads_again) = backward(dy), backward_again(dy)
+    assert (dx == dx_again).all()
+    for one, other in zip(grads["resblocks"], grads_again["resblocks"]):
+        assert (one["attn"]["in_proj_weight"] == other["attn"]["in_proj_weight"]).all()
+        assert (one["mlp"]["c_fc"]["bias"] == other["mlp"]["c_fc"]["bias"]).all()
+
+
+def test_one_block_in_two_places(prove, normal):
+    """Shared weights: the two gradients add up, and neither call disturbs the other."""
+    def shared(x, block):
+        y, backward_all = transformer(x, {"resblocks": [block, block]}, 2)
+
+        def backward(dy):
+            dx, grads = backward_all(dy)
+            first, second = grads["resblocks"]
+            return dx, {"ln_1": {k: first["ln_1"][k] + second["ln_1"][k] for k in ("weight", "bias")}}
+
+        return y, backward
+
+    block = block_parameters(normal, 4)
+    prove(shared, normal(2, 3, 4), block, exclude=["block.attn.*", "block.mlp.*", "block.ln_2.*"])
+
+
+def test_the_configuration_names_the_activation():
+    assert activation_of({"quick_gelu": True}) is quick_gelu
+    assert activation_of({"quick_gelu": False}) is gelu
