@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import math
+import os
 import sys
 import time
 from dataclasses import fields, replace
@@ -11,6 +13,7 @@ from .data import load_data
 from .model import MODELS
 from .recipe import PRESETS, Recipe, preset
 from .train import TrainingDiverged, train
+from .tree import flatten
 
 
 def main(arguments=None):
@@ -30,6 +33,9 @@ def main(arguments=None):
 def run_train(options):
     """train: data -> a run's folder with the model, the log and the last checkpoint."""
     started = time.perf_counter()
+    if os.environ.get("OPENBLAS_CORETYPE"):
+        print(f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} is set: if the processor is a newer one, matrix "
+              "products run at half their speed; unset it.")
     data, evaluations = load_data(options.data, seed=options.seed or 0, hold_out_style=options.hold_out)
     name = options.preset or ("shapes" if options.data == "shapes" else "default")
     changes = {field.name: getattr(options, field.name, None) for field in fields(Recipe)}
@@ -43,8 +49,8 @@ def run_train(options):
     print(f"Training {recipe.model} on {len(data)} pictures of {captions} things ({data.name}"
           f"{': ' + ', '.join(data.styles) if data.styles else ''}), {recipe.steps} steps of {recipe.batch}, into {out}")
     clip, _ = train(data, recipe, evaluations, out, options.threads, options.device, options.resume)
-    count = sum(leaf.size for leaf in _leaves(clip.params))
-    print(f"{count / 1e6:.2f} M parameters, 1/τ = {2.718281828459045 ** float(clip.params['logit_scale']):.1f}, "
+    count = sum(leaf.size for leaf in flatten(clip.params).values())
+    print(f"{count / 1e6:.2f} M parameters, 1/τ = {math.exp(clip.params['logit_scale']):.1f}, "
           f"{time.perf_counter() - started:.0f} s. Saved {out}/model.safetensors: try\n"
           f"  python -m miniclip evaluate {out}")
 
@@ -158,11 +164,6 @@ def parser():
     c.add_argument("--count", type=int, default=5, help="how many to print (default: 5)")
     c.add_argument("--checkpoint", default="emoji", help="as for evaluate (default: emoji)")
     return top
-
-
-def _leaves(tree):
-    from .tree import flatten
-    return flatten(tree).values()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def self_attention(x, p, heads, mask=None):
     -> y (N, T, D). Raises ValueError when D is not divisible by `heads`.
     """
     n, t, width = x.shape
-    if width % heads:
+    if heads < 1 or width % heads:
         raise ValueError(f"attention of width {width} cannot be split into {heads} heads.")
     xp = array_module(x)
     scale = (width // heads) ** -0.5
@@ -66,6 +66,8 @@ def attention_pool(x, p, heads):
     the same to every score and so does nothing: its gradient is 0.
     """
     n, channels = x.shape[0], x.shape[-1]
+    if heads < 1 or channels % heads:
+        raise ValueError(f"attention pooling of width {channels} cannot be split into {heads} heads.")
     xp = array_module(x)
     pixels = x.reshape(n, -1, channels)
     count = pixels.shape[1]

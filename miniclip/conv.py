@@ -49,7 +49,7 @@ def _conv1x1(x, weight, bias):
 
     def backward(dy, input_gradient=True):
         dx, grads = backward_linear(dy)
-        return dx, {**grads, "weight": grads["weight"][:, :, None, None]}
+        return dx if input_gradient else None, {**grads, "weight": grads["weight"][:, :, None, None]}
 
     return y, backward
 

@@ -146,7 +146,8 @@ def erf(x):
         power = power * t * (-1 / (n + 1))
         series = series + power * h1
         h0, h1 = h1, 2 * a * h1 - 2 * n * h0
-    table = xp.asarray(_ERF, x.dtype)[near.astype(np.int64) + 6 * _GRID]
+    index = xp.nan_to_num(near).astype(np.int64) + 6 * _GRID    # NaN stays NaN, by way of t
+    table = xp.asarray(_ERF, x.dtype)[index]
     return table + (2 / math.sqrt(math.pi)) * xp.exp(-a * a) * series
 
 

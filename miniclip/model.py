@@ -130,8 +130,8 @@ def _parameters(config, normal, uniform, full):
                     block["downsample"] = [conv(4 * planes, channels, 1), norm(4 * planes)]
                 p[f"layer{stage + 1}"].append(block)
                 channels = 4 * planes
-        # The stem and the last three stages each halve the picture; the stem does so twice.
-        side, std = image_size // 2 // 2 // 2 // 2 // 2, channels**-0.5
+        # The stem's first convolution halves the picture (rounding up); four average pools then do.
+        side, std = (image_size + 1) // 2 // 16, channels**-0.5
         p["attnpool"] = {"positional_embedding": normal(side**2 + 1, channels, std=std)}
         p["attnpool"] |= {name: dense(channels, channels, std) for name in ("k_proj", "q_proj", "v_proj")}
         p["attnpool"]["c_proj"] = dense(config["embed_dim"], channels, std)
@@ -175,6 +175,9 @@ class CLIP:
         images: PIL images, or uint8 (N, H, W, 3) or (N, H, W, 4), any size -> float32 (N, E).
         Raises ValueError for what is no picture.
         """
+        if hasattr(images, "convert"):
+            raise ValueError("images is one picture; give a list of pictures, [picture] for one.")
+
         def encode(pictures):
             pixels = to_device(preprocess(pictures, self.config), self.device)
             return encode_image(self.params, pixels, self.config)[0]

@@ -28,7 +28,8 @@ def first_overflow(params, shards, config):
     found = []
 
     def watch(frame, event, result):
-        if event != "return" or found or not isinstance(result, tuple) or not _is_broken(result[0]):
+        is_layer = event == "return" and isinstance(result, tuple) and len(result) == 2 and callable(result[1])
+        if found or not is_layer or not _is_broken(result[0]):
             return
         mine = [names[id(value)] for value in frame.f_locals.values() if id(value) in names]
         while not mine and frame.f_back:                # relu and softmax have no parameters: ask the caller

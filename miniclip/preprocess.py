@@ -24,6 +24,11 @@ def as_pil(picture):
         picture = Image.fromarray(picture)
     if not isinstance(picture, Image.Image):
         raise ValueError(f"a picture is a {type(picture).__name__}; give PIL images or an array of uint8 (N, H, W, 3).")
+    if picture.mode == "F" or not all(picture.size):
+        raise ValueError(f"a picture has mode {picture.mode} and {picture.width} × {picture.height} pixels; "
+                         "it must have at least one, and no pixels of type float.")
+    if picture.mode.startswith("I"):                    # 16 bits; Pillow would cut them off at 255
+        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")

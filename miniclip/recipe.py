@@ -70,7 +70,7 @@ VARIED = {"rotate": 12, "scale": 0.2, "aspect": 0.1, "shear": 0.1, "shift": 0.08
 PRESETS = {
     "default": Recipe(model="resnet-tiny", steps=1000, shard=64, weight_decay=0.1, average=0.98, plain_names=1.0,
                       augmentation=NEARLY_AS_DRAWN, checkpoint_every=100),
-    "full": Recipe(model="resnet", steps=3600, batch=512, warmup=100, average=0.995, mix=0.25, augmentation=VARIED,
+    "full": Recipe(model="resnet", steps=2800, batch=512, warmup=100, average=0.995, mix=0.25, augmentation=VARIED,
                    evaluate_every=400, checkpoint_every=100),
     "shapes": Recipe(model="resnet-tiny", steps=200, batch=64, shard=32, strength=0.0, vocabulary=700),
     "vit": Recipe(model="vit-tiny", shard=64, augmentation=NEARLY_AS_DRAWN),

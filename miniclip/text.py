@@ -32,9 +32,9 @@ def encode_text(params, tokens, config, recompute=False):
     """
     xp = array_module(params["text_projection"])
     text = config["text_cfg"]
-    if tokens.ndim != 2 or tokens.shape[1] > len(params["positional_embedding"]):
-        raise ValueError(f"tokens of shape {tokens.shape} do not fit: they must be (N, T) with T at most "
-                         f"the context length {len(params['positional_embedding'])}.")
+    if tokens.dtype.kind not in "iu" or tokens.ndim != 2 or tokens.shape[1] > len(params["positional_embedding"]):
+        raise ValueError(f"tokens, {tokens.dtype} of shape {tokens.shape}, do not fit: they must be integers (N, T) "
+                         f"with T at most the context length {len(params['positional_embedding'])}.")
     n = len(tokens)
     end = end_of_text(tokens, text.get("eos_token_id", text["vocab_size"] - 1))
     # No position looks ahead, so what stands after the last end token cannot matter: drop it.

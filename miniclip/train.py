@@ -102,6 +102,7 @@ class Run:
         self.optimizer = AdamW(self.params, recipe.beta1, recipe.beta2, recipe.epsilon, recipe.weight_decay,
                                recipe.clip, recipe.average)
         self.device, self.identity = device, {"recipe": recipe.to_json(), "data": fingerprint(data)}
+        self.about = {"data": data.name, "recipe": recipe.to_json()}
         self.out.mkdir(parents=True, exist_ok=True)
         self.log = Log(self.out / "log.jsonl")
         last = self.out / "last.safetensors"
@@ -140,7 +141,7 @@ class Run:
     def model(self, averaged=True):
         """The CLIP of this moment: of the averaged parameters, or of those that the next step starts from."""
         flat = self.optimizer.average if averaged else self.params
-        return CLIP(flat.tree, self.config, self.tokenizer, {"recipe": self.recipe.to_json(), "step": self.step})
+        return CLIP(flat.tree, self.config, self.tokenizer, self.about | {"step": self.step})
 
     def checkpoint(self):
         """Write out/last.safetensors; a kill at any moment leaves the old file or the new one, whole."""

@@ -40,8 +40,6 @@ def forget():
     emoji.read_style.cache_clear()
 
 
-# ------------------------------------------------------------------------------------------- what ships
-
 def test_names_and_code_points_are_unique():
     entries = emoji_names()
     for key in ("char", "code", "name"):
@@ -51,8 +49,8 @@ def test_names_and_code_points_are_unique():
         assert entry["group"] not in ("component", "flags")
 
 
-def test_counts():
-    training, exams = emoji_data()
+def test_counts(data):
+    training, exams = data
     assert [(exam.name, len(exam), len(exam.names)) for exam in exams] == [
         ("unseen artist", 1586, 1586), ("unseen combination: fluent", 124, 620),
         ("unseen combination: twemoji", 124, 620), ("unseen combination: noto", 124, 620)]
@@ -96,8 +94,6 @@ def test_the_licences_name_every_style():
     assert all("SA" not in style.licence for style in STYLES)
 
 
-# ------------------------------------------------------------------------------------------- the split
-
 def test_fluent_is_never_trained_on(data):
     training, _ = data
     assert "fluent" not in training.styles
@@ -117,12 +113,11 @@ def test_held_out_combinations_are_absent_from_training_in_every_style(data):
     assert len(answers) == 124 and not answers & names
     everything = {text for texts in training.captions for text in texts}
     assert not answers & everything
-    catalogue = emoji.read_catalogue()
     shown = {pixels.tobytes() for pixels in training.pictures}
-    for concept in catalogue["people"]:
-        for style in training.styles:
-            cells, pictures = catalogue["styles"][style]["cells"], emoji_pictures(style)[0]
-            assert not any(pictures[c].tobytes() in shown for c, i in enumerate(cells) if i in concept["held_out"])
+    code_of = {entry["name"]: entry["code"] for entry in emoji_names()}
+    secret = {code_of[name] for name in answers}
+    for style in training.styles:
+        assert not any(pixels.tobytes() in shown for pixels, code in zip(*emoji_pictures(style)) if code in secret)
 
 
 def test_held_out_combinations_are_balanced():
@@ -167,8 +162,6 @@ def test_every_artist_question_can_have_been_learned(data):
     assert np.unique(training.concept).size == len(training.captions)
     assert all("{}" in template for template in exams[0].templates)
 
-
-# ------------------------------------------------------------------------------------------- bad input
 
 def test_unknown_style_and_size():
     for call in (lambda: emoji_data(styles=["nato"]), lambda: emoji_data(hold_out_style="nato"),
@@ -223,16 +216,12 @@ def test_pictures_with_wrong_shapes_are_refused():
             Evaluation(**{**dict(name="x", pictures=good, answer=two, names=["a", "b"]), **change})
 
 
-# ------------------------------------------------------------------------------------------- the baseline
-
 def test_nearest_pixels_find_a_copy_and_keep_to_the_candidates(rng):
     pictures = rng.integers(0, 256, (6, 16, 16, 4), dtype=np.uint8)
     training = PictureSet("x", pictures, np.arange(6), [[f"n{k}"] for k in range(6)])
     names = [f"n{k}" for k in range(6)][::-1]
     exam = Evaluation("x", pictures, np.arange(6)[::-1].copy(), names)
     assert nearest_pixel_baseline(training, exam) == 1.0
-    swapped = Evaluation("x", pictures[[1, 0]], np.array([5, 4]), names, candidates=np.array([[5, 3], [4, 3]]))
-    assert nearest_pixel_baseline(training, swapped) <= 1.0
     only = Evaluation("x", pictures[[1]], np.array([5]), names, candidates=np.array([[5]]))
     assert nearest_pixel_baseline(training, only) == 1.0           # the one candidate, however unlike
     strangers = Evaluation("x", pictures, np.arange(6), list("abcdef"))
@@ -242,8 +231,6 @@ def test_nearest_pixels_find_a_copy_and_keep_to_the_candidates(rng):
 def test_nearest_pixels_of_the_unseen_artist(data):
     assert 0.29 < nearest_pixel_baseline(data[0], data[1][0]) < 0.36
 
-
-# ------------------------------------------------------------------------------------------- the builder
 
 @pytest.mark.parametrize("code, normal", [("0023-FE0F-20E3", "23-20e3"), ("1F468-200D-1F692", "1f468-200d-1f692"),
                                           ("2764_fe0f", "2764"), ("00a9", "a9")])

@@ -91,7 +91,8 @@ def test_the_end_token_may_have_any_id(params):
     features, _ = encode_text(params, tokens, config)
     as_last = {0: 0, 1: 1, 9: 2, 2: 9}
     weight = params["token_embedding"]["weight"][[0, 1, 9, 3, 4, 5, 6, 7, 8, 2]]
-    swapped, _ = encode_text(params | {"token_embedding": {"weight": weight}}, np.vectorize(as_last.get)(tokens), CONFIG)
+    tokens = np.vectorize(as_last.get)(tokens)
+    swapped, _ = encode_text(params | {"token_embedding": {"weight": weight}}, tokens, CONFIG)
     assert np.allclose(features, swapped, rtol=1e-12)
 
 

@@ -21,7 +21,7 @@ from miniclip.tokenizer import Tokenizer
 from miniclip.train import Batches, Log, Run, TrainingDiverged, fingerprint, train
 from miniclip.tree import flatten
 
-SMALL = Recipe(model="resnet-tiny", steps=6, batch=8, shard=3, warmup=2, vocabulary=514, checkpoint_every=2, log_every=1,
+SMALL = Recipe(model="resnet-tiny", steps=6, batch=8, shard=3, warmup=2, vocabulary=700, checkpoint_every=2, log_every=1,
                mix=0.3)
 
 
@@ -58,16 +58,16 @@ def contents(folder):
 # ------------------------------------------------------------------------------------------ learning
 
 
-@pytest.mark.parametrize("model, steps", [("resnet-tiny", 30), ("vit-tiny", 70)])
+@pytest.mark.parametrize("model, steps", [("resnet-tiny", 25), ("vit-tiny", 45)])
 def test_eight_pairs_are_learned_by_heart(shapes, tmp_path, model, steps):
     recipe = Recipe(model=model, steps=steps, batch=8, shard=8, learning_rate=1e-3, warmup=10, strength=0.0,
-                    plain_names=1.0, vocabulary=514, average=0.0, log_every=1, checkpoint_every=1000)
+                    plain_names=1.0, vocabulary=700, average=0.0, log_every=1, checkpoint_every=1000)
     eight = some(shapes[0], 8)
     exam = Evaluation("eight", eight.pictures, eight.concept, [texts[0] for texts in eight.captions])
     clip, rows = train(eight, recipe, [exam], tmp_path, threads=1, progress=False)
     assert rows[0]["loss"] > 0.5 * math.log(8)
     assert rows[-2]["loss"] < 1e-3
-    if model == "vit-tiny":              # the ResNet's running statistics need longer to settle than 30 steps
+    if model == "vit-tiny":                                        # a ResNet's running statistics settle later
         assert rows[-1]["eval/eight/top1"] == 1.0
 
 
@@ -121,6 +121,13 @@ def test_no_thing_comes_twice_and_each_text_is_its_pictures(coloured):
     assert len(texts) == sum(map(len, coloured.captions))         # every caption is drawn some time
 
 
+def test_shards_are_of_nearly_one_size(coloured):
+    """A last shard of one picture would have no statistics to normalise with."""
+    for batch, shard, sizes in ((13, 4, [4, 3, 3, 3]), (17, 16, [9, 8]), (12, 4, [4, 4, 4]), (3, 8, [3])):
+        batches, _, _ = batches_of(coloured, Recipe(model="resnet-tiny", batch=batch, shard=shard))
+        assert [len(tokens) for _, tokens in batches(0)] == sizes
+
+
 def test_plain_names_alone(coloured):
     batches, tokenizer, config = batches_of(coloured, Recipe(model="resnet-tiny", batch=20, plain_names=1.0))
     plain = {bytes(tokenizer(texts[0], 24)[0]) for texts in coloured.captions}
@@ -150,7 +157,6 @@ def test_every_picture_of_a_thing_is_drawn(coloured):
 
 
 @pytest.mark.parametrize("captions, batch, sentence", [
-    (1, 1, "coloured has 1 caption to learn; a contrast needs at least two"),
     (1, 8, "coloured has 1 caption to learn; a contrast needs at least two"),
     (5, 6, "a batch of 6 is larger than the 5 different captions of coloured; choose a batch of at most 5")])
 def test_too_little_data_is_refused_and_leaves_no_trace(coloured, tmp_path, captions, batch, sentence):
@@ -198,7 +204,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing in the loop may catch it."""
 
 
-@pytest.mark.parametrize("moments", [[0], [1], [2], [3, 0, 1], [5], [4, 1]])
+@pytest.mark.parametrize("moments", [[0], [3, 0, 1], [5]])
 def test_a_run_that_was_broken_off_ends_in_the_same_bits(shapes, once, tmp_path, monkeypatch, moments):
     """Broken off after so many steps, the first time, the second, …; then left alone."""
     advance = Run.advance
@@ -271,22 +277,25 @@ def test_sigkill_at_every_touch_of_a_file(shapes, once, tmp_path):
 
 @pytest.mark.slow
 def test_sigkill_at_random_moments(shapes, tmp_path):
-    recipe, rng = replace(SMALL, steps=20, checkpoint_every=1), np.random.default_rng(0)
+    recipe, rng = replace(SMALL, steps=16, checkpoint_every=1), np.random.default_rng(0)
+    start = time.perf_counter()
     run_to_the_end(shapes, tmp_path / "once", recipe)
-    out, killed, reached = tmp_path / "killed", 0, set()
-    while killed < 8:
-        process, before = child(out, recipe), contents(out) if out.exists() else {}
-        while process.poll() is None and (contents(out) if out.exists() else {}) == before:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.3))
+    a_step = (time.perf_counter() - start) / recipe.steps
+    out, killed, reached = tmp_path / "killed", 0, []
+    last = out / "last.safetensors"
+    while killed < 6:
+        before = last.stat().st_mtime_ns if last.exists() else None
+        process = child(out, recipe)
+        while process.poll() is None and (last.stat().st_mtime_ns if last.exists() else None) == before:
+            time.sleep(0.001)                                      # until it gets anywhere at all
+        time.sleep(rng.uniform(0, 3 * a_step))
         process.kill()
         process.communicate()
         if process.returncode == 0:
             break
         killed += 1
-        if (out / "last.safetensors").exists():
-            reached.add(int(read_arrays(out / "last.safetensors")[0]["count"]))
-    assert killed >= 2 and len(reached) >= 2
+        reached.append(int(read_arrays(last)[0]["count"]))
+    assert killed >= 3 and reached == sorted(reached) and reached[-1] > 0
     process = child(out, recipe)
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == 0, errors.decode()
@@ -341,7 +350,7 @@ def test_a_damaged_checkpoint_is_named_and_kept(shapes, once, tmp_path):
         assert contents(tmp_path) == {"last.safetensors": damaged}
     for other in ({}, {"recipe": "a sentence"}, {"recipe": None, "data": 3}):
         write_arrays(last, {"weight": np.zeros(3)}, other)
-        with pytest.raises(ValueError, match="last.safetensors is of another run"):
+        with pytest.raises(ValueError, match="last.safetensors is (of another run|no checkpoint of a training run)"):
             run_to_the_end(shapes, tmp_path, resume=True)
 
 
@@ -381,16 +390,18 @@ def test_a_broken_parameter_stops_the_run(shapes, tmp_path, parameter):
     assert state["count"] == 2 and all(np.isfinite(state[name]).all() for name in state)
 
 
-@pytest.mark.parametrize("rate, step, layer", [(1e25, 2, r"visual\.bn1 \(batch_norm\)|visual\.conv"), (1e39, 1, "")])
+@pytest.mark.parametrize("rate, sentence", [
+    (1e25, "step 2: the loss is nan, .* come from visual.conv2 "), (1e39, "step 1: a learning rate of 1e[+]39 makes ")])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_learning_rate_that_is_too_high_stops_the_run(shapes, tmp_path, rate, step, layer, threads):
+def test_a_learning_rate_that_is_too_high_stops_the_run(shapes, tmp_path, rate, sentence, threads):
     """It stops with one sentence and no warnings, and what can be resumed from is finite."""
-    with pytest.raises(TrainingDiverged, match=f"^step {step}: .*{layer}.*is kept in"):
-        run_to_the_end(shapes, tmp_path, replace(SMALL, learning_rate=rate, checkpoint_every=1, warmup=0), threads=threads)
+    recipe = replace(SMALL, learning_rate=rate, checkpoint_every=1, warmup=0)
+    with pytest.raises(TrainingDiverged, match=f"^{sentence}.* is kept in .*; try a lower learning rate.$"):
+        run_to_the_end(shapes, tmp_path, recipe, threads=threads)
     assert contents(tmp_path).keys() == {"last.safetensors", "log.jsonl"}
     state, _ = read_arrays(tmp_path / "last.safetensors")
     assert all(np.isfinite(state[name]).all() for name in state)
-    Run(shapes[0], replace(SMALL, learning_rate=rate, checkpoint_every=1, warmup=0), tmp_path, resume=True)
+    Run(shapes[0], recipe, tmp_path, resume=True)
     for line in (tmp_path / "log.jsonl").read_text().splitlines():
         assert np.isfinite(json.loads(line)["loss"])
 
