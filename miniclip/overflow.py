@@ -2,6 +2,8 @@
 
 import sys
 
+import numpy as np
+
 from .backend import array_module
 from .model import encode_image, encode_text
 
@@ -37,17 +39,20 @@ def first_overflow(params, shards, config):
             mine = [names[id(value)] for value in frame.f_locals.values() if id(value) in names and names[id(value)]]
         found.append(f"{max(mine, key=len, default='the encoder')} ({frame.f_code.co_name})")
 
-    sys.setprofile(watch)
+    before = sys.getprofile()
     try:
         for images, tokens in shards:
             if _is_broken(images):
                 return "the pictures themselves"
-            encode_image(params, images, config, training=True)
-            encode_text(params, tokens, config)
+            sys.setprofile(watch)
+            with np.errstate(all="ignore"):             # what NumPy would warn of is what is looked for
+                encode_image(params, images, config, training=True)
+                encode_text(params, tokens, config)
+            sys.setprofile(before)
             if found:
                 return found[0]
     finally:
-        sys.setprofile(None)
+        sys.setprofile(before)
 
 
 def _leaves(node):

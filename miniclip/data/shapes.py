@@ -1,0 +1,169 @@
+"""Coloured shapes, drawn by the program: a first data source that needs no files.
+
+A scene is one shape, "a small red circle", or two, "a small red circle above a blue square", which may as well be
+called "a blue square below a small red circle". Every colour is seen in training, and every shape, but the six pairs
+of `HELD_OUT` never are, neither in a picture nor in a caption. To name them, a model must have understood that a
+caption has parts.
+"""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .pictures import Evaluation, PictureSet
+
+COLOURS = {
+    "red": (220, 40, 40),
+    "yellow": (240, 210, 40),
+    "green": (40, 160, 70),
+    "blue": (50, 90, 220),
+    "purple": (150, 60, 180),
+    "black": (30, 30, 30),
+    "pink": (250, 150, 200),
+    "brown": (130, 80, 40),
+    "grey": (150, 150, 150),
+}
+EDGE = (60, 60, 60)
+# The corners of each shape: angles from the top, in degrees, and distances from the centre, in radii.
+CORNERS = {
+    "circle": None,
+    "square": (np.arange(45, 360, 90), 1.15),
+    "triangle": (np.arange(0, 360, 120), 1.15),
+    "star": (np.arange(0, 360, 36), np.tile([1.15, 0.45], 5)),
+    "cross": (np.add.outer(np.arange(0, 360, 90), [-18, 18, 45]).ravel(), np.tile([1.1, 1.1, 0.48], 4)),
+    "ring": None,
+}
+SIZES = {"small": (0.13, 0.17), "large": (0.22, 0.29)}  # radius, as a part of the picture
+RELATIONS = {"above": "below", "left of": "right of"}
+HELD_OUT = list(zip(COLOURS, CORNERS))  # red circle, yellow square, green triangle, ...
+PAIRS = [(colour, shape) for colour in COLOURS for shape in CORNERS]
+
+FINE = 4  # shapes are drawn so many times larger and then reduced, which makes their edges smooth
+
+
+def shapes_data(size=32, pictures=6000, seed=0):
+    """Scenes to train on, and two exams about colour-shape pairs that no training scene holds.
+
+    Returns (PictureSet, [Evaluation, Evaluation]), the same for the same arguments. Half of the `pictures` training
+    pictures, uint8 (pictures, size, size, 4), show one shape and half show two. "held-out pairs" shows one shape
+    and asks which of all 108 sizes × colours × shapes it is; "held-out pairs in scenes" shows two, of which one or
+    both are held out, beside nine captions that differ from the right one in a single respect. Positions, sizes,
+    turns and colours vary a little from picture to picture, so training needs no further augmentation; mirroring
+    and turning by more than a few degrees would make the captions wrong. Raises ValueError for a size below 8 or
+    fewer than 2 pictures.
+    """
+    if size < 8:
+        raise ValueError(f"size is {size}; shapes cannot be told apart below 8 pixels")
+    if pictures < 2:
+        raise ValueError(f"pictures is {pictures}; shapes need at least 2")
+    rng = np.random.default_rng(seed)
+    seen = [pair for pair in PAIRS if pair not in HELD_OUT]
+    singles = [(size_word, pair) for pair in seen for size_word in SIZES]
+    doubles = [_two(rng, seen, seen) for _ in range(max(1, pictures // 4))]
+    scenes = list(dict.fromkeys(singles + doubles))
+    concept = np.arange(pictures) % len(singles)
+    half = pictures // 2
+    concept[half:] = len(singles) + np.arange(pictures - half) % (len(scenes) - len(singles))
+    training = PictureSet(
+        "shapes", _draw_all([scenes[k] for k in concept], size, rng), concept, [captions(scene) for scene in scenes]
+    )
+    return training, [_exam_of_one(rng, size), _exam_of_two(rng, size, seen)]
+
+
+def captions(scene):
+    """What a scene may be called: a list of str. A scene is (size, pair) or (size, pair, relation, pair)."""
+    size, (colour, shape), *rest = scene
+    first = f"a {size} {colour} {shape}"
+    if not rest:
+        return [first]
+    relation, pair = rest
+    second = f"a {' '.join(pair)}"
+    return [f"{first} {relation} {second}", f"{second} {RELATIONS[relation]} {first}"]
+
+
+def draw_scene(scene, size, rng):
+    """A picture of the scene, uint8 RGBA (size, size, 4) on nothing; places, radii, turns and colours come from rng.
+
+    The second shape of a scene is small or large, as it falls.
+    """
+    word, pair, *rest = scene
+    words, pairs = [word], [pair]
+    if rest:
+        words, pairs = [word, rng.choice(list(SIZES))], [pair, rest[1]]
+    radii = np.array([rng.uniform(*SIZES[word]) for word in words]) * (0.82 if rest else 1)
+    # Along the line of the relation the shapes stand one after the other, with the free room shared out at random.
+    gaps = (1 - 2 * radii.sum()) * rng.dirichlet(np.ones(len(pairs) + 1))
+    along = np.cumsum(gaps[:-1]) + 2 * np.cumsum(radii) - radii
+    across = rng.uniform(0.38, 0.62, 2) if rest else rng.uniform(radii, 1 - radii)
+    places = zip(across, along) if rest[:1] == ["above"] else zip(along, across)
+    picture = Image.new("RGBA", (size * FINE, size * FINE))
+    for (colour, shape), radius, (x, y) in zip(pairs, radii * size * FINE, places):
+        ink = tuple(np.clip(COLOURS[colour] + rng.integers(-25, 26, 3), 0, 255).tolist())
+        _draw_shape(ImageDraw.Draw(picture), shape, x * size * FINE, y * size * FINE, radius, ink, rng)
+    return np.asarray(picture.reduce(FINE))
+
+
+def _draw_all(scenes, size, rng):
+    return np.stack([draw_scene(scene, size, rng) for scene in scenes])
+
+
+def _draw_shape(draw, shape, x, y, radius, ink, rng):
+    """One shape with a dark edge, which a pale colour needs to be seen on white."""
+    if CORNERS[shape]:
+        angles, distances = CORNERS[shape]
+        angles = np.deg2rad(angles + rng.uniform(-12, 12))
+        corners = np.stack([x + radius * distances * np.sin(angles), y - radius * distances * np.cos(angles)], 1)
+        draw.polygon([tuple(corner) for corner in corners.tolist()], ink, EDGE, FINE)
+    else:
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), ink, EDGE, FINE)
+        if shape == "ring":
+            hole = radius / 2
+            draw.ellipse((x - hole, y - hole, x + hole, y + hole), (0, 0, 0, 0), EDGE, FINE)
+
+
+def _two(rng, firsts, seconds):
+    """A scene of two shapes that differ in colour and in shape."""
+    while True:
+        first, second = firsts[rng.integers(len(firsts))], seconds[rng.integers(len(seconds))]
+        if first[0] != second[0] and first[1] != second[1]:
+            return (str(rng.choice(list(SIZES))), first, str(rng.choice(list(RELATIONS))), second)
+
+
+def _exam_of_one(rng, size, each=40):
+    scenes = [(word, pair) for pair in PAIRS for word in SIZES]
+    held_out = np.array([k for k, (_, pair) in enumerate(scenes) if pair in HELD_OUT])
+    answer = np.repeat(held_out, each)
+    names = [captions(scene)[0] for scene in scenes]
+    return Evaluation("held-out pairs", _draw_all([scenes[k] for k in answer], size, rng), answer, names)
+
+
+def _exam_of_two(rng, size, seen, count=400):
+    scenes, index, candidates = [], {}, []
+    for k in range(count):
+        kinds = [(HELD_OUT, seen), (seen, HELD_OUT), (HELD_OUT, HELD_OUT)][k % 3]
+        scenes.append(_two(rng, *kinds))
+        candidates.append([index.setdefault(captions(s)[0], len(index)) for s in [scenes[-1], *_nearly(scenes[-1], rng)]])
+    candidates = np.array(candidates)
+    return Evaluation(
+        "held-out pairs in scenes", _draw_all(scenes, size, rng), candidates[:, 0].copy(), list(index), candidates
+    )
+
+
+def _nearly(scene, rng):
+    """Nine scenes that resemble this one: each changes one thing or exchanges two."""
+    size, (colour, shape), relation, (colour_2, shape_2) = scene
+
+    def other(words, *taken):
+        return str(rng.choice([word for word in words if word not in taken]))
+
+    other_size, other_relation = other(SIZES, size), other(RELATIONS, relation)
+    return [
+        (size, (colour_2, shape_2), relation, (colour, shape)),
+        (size, (colour_2, shape), relation, (colour, shape_2)),
+        (size, (colour, shape_2), relation, (colour_2, shape)),
+        (other_size, (colour, shape), relation, (colour_2, shape_2)),
+        (size, (colour, shape), other_relation, (colour_2, shape_2)),
+        (size, (other(COLOURS, colour, colour_2), shape), relation, (colour_2, shape_2)),
+        (size, (colour, other(CORNERS, shape, shape_2)), relation, (colour_2, shape_2)),
+        (size, (colour, shape), relation, (other(COLOURS, colour, colour_2), shape_2)),
+        (size, (colour, shape), relation, (colour_2, other(CORNERS, shape, shape_2))),
+    ]

@@ -1,0 +1,436 @@
+import json
+import math
+import os
+import pickle
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import miniclip
+from miniclip import __main__ as command_line
+from miniclip.__main__ import main
+from miniclip.checkpoint import read_arrays, write_arrays
+from miniclip.recipe import PRESETS
+
+COMMANDS = ["train", "evaluate", "search", "classify"]
+COLOURS = ["red", "green", "blue", "yellow", "black", "orange"]
+
+
+def draw(path, colour, corner, size=(40, 36)):
+    picture = Image.new("RGB", size, "white")
+    ImageDraw.Draw(picture).rectangle([corner, corner, corner + 20, corner + 14], fill=colour)
+    picture.save(path)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A user's folder: six classes of three pictures."""
+    folder = tmp_path_factory.mktemp("user") / "photos"
+    for colour in COLOURS:
+        (folder / colour).mkdir(parents=True)
+        for i in range(3):
+            draw(folder / colour / f"{i}.png", colour, 4 + 3 * i)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    """A run on these pictures, as a user starts it: its folder and what was printed."""
+    out = tmp_path_factory.mktemp("runs") / "colours"
+    done = python("train", "--data", photos, "--out", out, "--preset", "shapes", "--steps", "12", "--threads", "2")
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def python(*arguments):
+    """python -m miniclip …, in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_CORE")}
+    return subprocess.run([sys.executable, "-m", "miniclip", *map(str, arguments)], capture_output=True, text=True,
+                          timeout=120, env=environment)
+
+
+def refused(capsys, *arguments):
+    """The one sentence on standard error with which a command is refused."""
+    assert main(list(map(str, arguments))) == 2
+    return sentence(capsys.readouterr().err)
+
+
+def sentence(errors):
+    lines = errors.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("miniclip: "), errors
+    assert len(lines[0]) < 600 and "Traceback" not in lines[0] and "Errno" not in lines[0]
+    return lines[0]
+
+
+# ------------------------------------------------------------------------------------------ help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert exit.value.code == 0
+    assert f"example: python -m miniclip {command} " in text
+    example = text.split("example: python -m miniclip ")[1].splitlines()[0]
+    assert command_line.parser().parse_args(shlex.split(example)).run    # and it is one that can be given
+
+
+def test_help_names_the_commands_and_installs_as_a_program():
+    done = python("--help")
+    assert done.returncode == 0 and all(command in done.stdout for command in COMMANDS)
+    assert done.stderr == ""
+
+
+def test_train_knows_what_was_promised(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    for option in ("--data", "--model", "--preset", "--out", "--resume", "--seed", "--threads", "--device"):
+        assert option in text
+    assert all(name in text for name in PRESETS)
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["paint"], ["train", "--preset", "fast"], ["train", "--model", "resnet-50"], ["train", "--device", "tpu"],
+    ["train", "--steps", "many"], ["train", "--speed", "3"], ["search"], ["classify", "a.png"],
+    ["classify", "--labels", "a,b"]])
+def test_what_argparse_refuses(arguments, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2
+    assert "usage: python -m miniclip" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------ from pictures to an answer
+
+
+def test_training_on_ones_own_pictures(run, photos):
+    out, done = run
+    assert "18 pictures of 6 things" in done.stdout and "using 6" in done.stdout
+    assert f"Saved {out}/model.safetensors" in done.stdout
+    assert {path.name for path in out.iterdir()} == {"last.safetensors", "model.safetensors", "log.jsonl"}
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [10, 12]
+    assert all(math.isfinite(row["loss"]) for row in rows if "loss" in row)
+    clip = miniclip.load(out)
+    assert clip.about["step"] == 12 and clip.about["recipe"]["batch"] == 6
+    assert clip.classify([Image.open(photos / "red" / "0.png")], COLOURS).shape == (1, 6)
+
+
+def test_what_a_process_says_in_case_of_bad_input(photos, run):
+    for arguments in (["train", "--data", "nowhere"], ["train", "--data", photos, "--out", run[0]],
+                      ["evaluate", "nowhere"], ["classify", "nowhere.png", "--labels", "a,b", "--checkpoint", run[0]]):
+        done = python(*arguments)
+        assert done.returncode == 2 and done.stdout == ""
+        sentence(done.stderr)
+
+
+def test_the_same_command_gives_the_same_bits(run, photos, tmp_path, capsys):
+    arguments = ["train", "--data", photos, "--out", tmp_path / "again", "--preset", "shapes", "--steps", 12]
+    assert main(list(map(str, [*arguments, "--threads", 1]))) == 0
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (run[0] / "model.safetensors").read_bytes()
+    assert main(list(map(str, [*arguments, "--resume"]))) == 0           # done already: nothing is left to do
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (run[0] / "model.safetensors").read_bytes()
+
+
+def test_classify(run, photos, capsys):
+    pictures = [str(photos / "red" / "0.png"), str(photos / "blue" / "1.png")]
+    assert main(["classify", *pictures, "--labels", "red, green ,blue,", "--checkpoint", str(run[0])]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[0], lines[4]] == pictures and len(lines) == 8
+    for answers in (lines[1:4], lines[5:8]):
+        chances = [float(line.split("%")[0]) for line in answers]
+        assert {line.split("%")[1].strip() for line in answers} == {"red", "green", "blue"}
+        assert chances == sorted(chances, reverse=True) and sum(chances) == pytest.approx(100, abs=0.03)
+    one = ["classify", pictures[0], "--labels", "red,green,blue", "--checkpoint", str(run[0] / "model.safetensors")]
+    assert main([*one, "--template", "a {} thing", "--template", "{}", "--count", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_classify_takes_any_picture(run, photos, tmp_path, capsys):
+    """Of any mode, proportion and format; transparent pixels are white, as in training."""
+    red = Image.open(photos / "red" / "0.png")
+    red.save(tmp_path / "photo.jpg")
+    red.convert("L").save(tmp_path / "grey.png")
+    red.convert("P").save(tmp_path / "palette.gif")
+    red.resize((300, 3)).save(tmp_path / "wide.png")
+    clear = np.array(red.convert("RGBA"))
+    clear[(clear == 255).all(-1)] = 0
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    names = ["photo.jpg", "grey.png", "palette.gif", "wide.png", "clear.png"]
+    arguments = ["--labels", ",".join(COLOURS), "--checkpoint", str(run[0])]
+    assert main(["classify", *(str(tmp_path / name) for name in names), *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 * 6
+    assert main(["classify", str(photos / "red" / "0.png"), *arguments]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == lines[-5:]         # as if it had been on white
+
+
+def test_evaluate(run, photos, capsys):
+    assert main(["evaluate", str(run[0]), "--data", str(photos)]) == 0
+    text = capsys.readouterr().out
+    assert "top-1" in text and "chance" in text
+    assert main(["evaluate", str(run[0]), "--data", str(photos), "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    for row in results:
+        assert {"name", "n", "choices", "chance", "top1", "top5", "ensemble_top1", "ensemble_top5"} <= row.keys()
+        assert row["name"] in text and 0 <= row["top1"] <= row["top5"] <= 1
+
+
+def test_evaluate_knows_what_a_model_was_trained_on(run, photos, capsys):
+    assert main(["evaluate", str(run[0]), "--data", str(photos), "--json"]) == 0
+    named = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", str(run[0]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == named
+
+
+def test_search(run, capsys):
+    """Any model can search the emoji, however badly."""
+    assert main(["search", "a red thing", "--style", "noto", "--count", "4", "--checkpoint", str(run[0])]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 4 and all(len(row) == 3 for row in rows)
+    assert len({char for char, _, _ in rows}) == 4 and all(char and not char.isascii() for char, _, _ in rows)
+    scores = [float(score) for _, score, _ in rows]
+    assert scores == sorted(scores, reverse=True) and -1 <= scores[-1] <= scores[0] <= 1
+
+
+@pytest.mark.slow
+def test_shapes_and_emoji_from_start_to_end(tmp_path, capsys):
+    for data, exams in (("shapes", 2), ("emoji", 2)):
+        out = str(tmp_path / data)
+        assert main(["train", "--data", data, "--steps", "2", "--batch", "16", "--model", "resnet-tiny",
+                     "--out", out]) == 0
+        assert "step 2: " in capsys.readouterr().out
+        assert main(["evaluate", out, "--json"]) == 0
+        results = json.loads(capsys.readouterr().out)
+        assert len(results) >= exams and all(row["n"] > 50 for row in results)
+        assert ("nearest_pixels_top1" in results[0]) == (data == "emoji")
+
+
+# ------------------------------------------------------------------------------------------ bad input: data
+
+
+def nothing(folder):
+    pass
+
+
+def one_class(folder):
+    (folder / "red").mkdir()
+    draw(folder / "red" / "0.png", "red", 3)
+    draw(folder / "red" / "1.png", "red", 5)
+
+
+def two_classes(folder):
+    one_class(folder)
+    (folder / "blue").mkdir()
+    draw(folder / "blue" / "0.png", "blue", 3)
+
+
+def empty_classes(folder):
+    (folder / "red").mkdir()
+    (folder / "blue").mkdir()
+
+
+def truncated(folder):
+    two_classes(folder)
+    noise = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "blue" / "half.png")
+    whole = (folder / "blue" / "half.png").read_bytes()
+    (folder / "blue" / "half.png").write_bytes(whole[:len(whole) // 2])
+
+
+def text_as_picture(folder):
+    two_classes(folder)
+    (folder / "blue" / "letter.png").write_text("Dear user, I am no picture.")
+
+
+def empty_picture(folder):
+    two_classes(folder)
+    (folder / "blue" / "void.png").write_bytes(b"")
+
+
+def table(text):
+    def make(folder):
+        draw(folder / "a.png", "red", 3)
+        draw(folder / "b.png", "blue", 3)
+        (folder / "captions.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return make
+
+
+FOLDERS = {
+    "an empty folder": (nothing, "folder"),
+    "one class": (one_class, "red|one|two"),
+    "classes without pictures": (empty_classes, "folder|red|blue"),
+    "a truncated picture": (truncated, "half.png"),
+    "a text called .png": (text_as_picture, "letter.png"),
+    "a picture of no bytes": (empty_picture, "void.png"),
+    "no caption column": (table("image,text\na.png,red\nb.png,blue\n"), "captions.csv.*caption"),
+    "no image column": (table("picture,caption\na.png,red\nb.png,blue\n"), "captions.csv.*image"),
+    "a picture that is not there": (table("image,caption\na.png,red\nlost.png,blue\n"), "lost.png"),
+    "no row": (table("image,caption\n"), "captions.csv"),
+    "no line": (table(""), "captions.csv"),
+    "one pair": (table("image,caption\na.png,red\n"), "two"),
+    "one caption": (table("image,caption\na.png,red\nb.png,red\n"), "two"),
+    "an empty caption": (table("image,caption\na.png,red\nb.png,\n"), "captions.csv"),
+    "a row cut short": (table("image,caption\na.png,red\nb.png\n"), "captions.csv"),
+    "a table in another alphabet": (table("image,caption\na.png,röd\nb.png,blå\n".encode("utf-16")), "captions.csv"),
+    "a binary table": (table(b"\x00\x01\xff\xfe\x00"), "captions.csv"),
+    "a picture outside": (table("image,caption\na.png,red\n../b.png,blue\n"), "b.png"),
+    "a folder as picture": (table("image,caption\na.png,red\n.,blue\n"), "captions.csv|folder"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_bad_pictures_and_captions(case, tmp_path, capsys):
+    make, named = FOLDERS[case]
+    folder, out = tmp_path / "folder", tmp_path / "out"
+    folder.mkdir()
+    make(folder)
+    said = refused(capsys, "train", "--data", folder, "--out", out, "--preset", "shapes", "--steps", 1)
+    assert re.search(named, said), said
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("data", ["nowhere", "nowhere/at/all", "emojis"])
+def test_data_that_is_not_there(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = refused(capsys, "train", "--data", data)
+    assert data in said and "emoji" in said and "shapes" in said
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_as_data(tmp_path, capsys):
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    assert "photos.zip" in refused(capsys, "train", "--data", tmp_path / "photos.zip", "--out", tmp_path / "out")
+
+
+# ------------------------------------------------------------------------------------------ bad input: options
+
+
+@pytest.mark.parametrize("options, said", [
+    (["--threads", 0], "threads is 0; it must be at least 1"), (["--threads", -2], "threads is -2"),
+    (["--steps", 0], "steps is 0; it must be at least 1"), (["--batch", 0], "batch is 0"),
+    (["--batch", 7], "a batch of 7 is larger than the 6 different captions"), (["--seed", -1], "seed is -1"),
+    (["--learning-rate", 0], "learning_rate is 0.0; it must be more than 0"),
+    (["--learning-rate", "nan"], "learning_rate is nan"), (["--hold-out", "noto"], "")])
+def test_options_that_cannot_be(photos, tmp_path, capsys, options, said):
+    out = tmp_path / "out"
+    answer = refused(capsys, "train", "--data", photos, "--out", out, "--preset", "shapes", "--steps", 1, *options)
+    assert said in answer and not out.exists()
+
+
+def test_an_unknown_style(run, tmp_path, capsys):
+    assert "picasso" in refused(capsys, "search", "a dog", "--style", "picasso", "--checkpoint", run[0])
+    assert "picasso" in refused(capsys, "train", "--hold-out", "picasso", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_to(photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("precious")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert str(out) in refused(capsys, "train", "--data", photos, "--out", out, "--preset", "shapes", "--steps", 1)
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_run_is_neither_overwritten_nor_changed(run, photos, capsys):
+    arguments = ["train", "--data", photos, "--out", run[0], "--preset", "shapes", "--steps", 12]
+    before = {path.name: path.read_bytes() for path in run[0].iterdir()}
+    assert "holds a run already: go on with --resume" in refused(capsys, *arguments)
+    assert "steps differ" in refused(capsys, *arguments[:-1], 13, "--resume")
+    assert "model differ" in refused(capsys, *arguments, "--model", "vit-tiny", "--resume")
+    assert {path.name: path.read_bytes() for path in run[0].iterdir()} == before
+
+
+def test_a_gpu_that_is_not_there(run, photos, tmp_path, capsys):
+    try:
+        import cupy
+        if cupy.cuda.is_available():
+            pytest.skip("there is one")
+    except ImportError:
+        pass
+    out = tmp_path / "out"
+    for arguments in (["train", "--data", photos, "--out", out, "--preset", "shapes"], ["evaluate", run[0]],
+                      ["search", "a dog", "--checkpoint", run[0]],
+                      ["classify", photos / "red" / "0.png", "--labels", "a,b", "--checkpoint", run[0]]):
+        assert "device" in (said := refused(capsys, *arguments, "--device", "gpu")) and "cpu" in said
+    assert not out.exists()
+
+
+def test_a_loss_that_explodes(photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["train", "--data", str(photos), "--out", str(out), "--preset", "shapes", "--steps", "4",
+                 "--learning-rate", "1e30"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("miniclip: step 2: ") and "last good checkpoint, of step 0, is kept in" in last
+    assert {path.name for path in out.iterdir()} == {"last.safetensors", "log.jsonl"}
+    assert all(np.isfinite(array).all() for array in read_arrays(out / "last.safetensors")[0].values())
+
+
+def test_an_interruption(photos, tmp_path, capsys, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "train", interrupt)
+    assert main(["train", "--data", str(photos), "--out", str(tmp_path / "out")]) == 130
+    assert "--resume" in sentence(capsys.readouterr().err)
+
+
+# ------------------------------------------------------------------------------------------ bad input: models
+
+
+def other_architecture(path, good):
+    arrays, metadata = read_arrays(good)
+    metadata["config"]["text_cfg"]["width"] *= 2
+    write_arrays(path, arrays, metadata)
+
+
+CHECKPOINTS = {
+    "missing": lambda path, good: None,
+    "truncated": lambda path, good: path.write_bytes(good.read_bytes()[:-1000]),
+    "of no bytes": lambda path, good: path.write_bytes(b""),
+    "pickle": lambda path, good: path.write_bytes(pickle.dumps({"weight": [1.0, 2.0]})),
+    "text": lambda path, good: path.write_text("a model, honestly"),
+    "architecture": other_architecture,
+    "optimizer": lambda path, good: path.write_bytes((good.parent / "last.safetensors").read_bytes()),
+    "folder": lambda path, good: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("case", CHECKPOINTS)
+def test_bad_checkpoints(case, run, photos, tmp_path, capsys):
+    path = tmp_path / "bad.safetensors"
+    CHECKPOINTS[case](path, run[0] / "model.safetensors")
+    for arguments in (["evaluate", path], ["search", "a dog", "--checkpoint", path],
+                      ["classify", photos / "red" / "0.png", "--labels", "a,b", "--checkpoint", path]):
+        assert "bad.safetensors" in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize("name, content", [
+    ("lost.png", None), ("letter.png", b"Dear user"), ("void.png", b""), ("half.png", "half"), ("folder.png", "folder")])
+def test_a_picture_that_cannot_be_classified(name, content, run, photos, tmp_path, capsys):
+    path = tmp_path / name
+    if content == "half":
+        truncated(tmp_path)
+        path = tmp_path / "blue" / "half.png"
+    elif content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    assert name in refused(capsys, "classify", path, "--labels", "red,blue", "--checkpoint", run[0])
+
+
+@pytest.mark.parametrize("options, said", [
+    (["--labels", "red"], "--labels names 1 label; give at least two"), (["--labels", " , "], "--labels names 0 label"),
+    (["--labels", "red,blue", "--template", "a picture"], "must contain {} exactly once")])
+def test_labels_that_cannot_be(options, said, run, photos, capsys):
+    assert said in refused(capsys, "classify", photos / "red" / "0.png", "--checkpoint", run[0], *options)
+
+
+def test_search_for_nothing(run, capsys):
+    assert "must be at least 1, not 0" in refused(capsys, "search", "a dog", "--count", 0, "--checkpoint", run[0])
