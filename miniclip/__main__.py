@@ -64,7 +64,7 @@ def run_evaluate(options):
     data, evaluations = load_data(name, hold_out_style=options.hold_out)
     results = [evaluate(clip, evaluation) for evaluation in evaluations]
     if name == "emoji":
-        from .data.emoji import nearest_pixel_baseline
+        from .data.pictures import nearest_pixel_baseline
         results[0]["nearest_pixels_top1"] = nearest_pixel_baseline(data, evaluations[0])
     if options.json:
         print(json.dumps(results, indent=2))

@@ -55,7 +55,7 @@ def shapes_data(size=32, pictures=6000, seed=0):
         raise ValueError(f"size is {size}; shapes cannot be told apart below 8 pixels")
     if pictures < 2:
         raise ValueError(f"pictures is {pictures}; shapes need at least 2")
-    rng = np.random.default_rng(seed)
+    rng, rng_one, rng_two = (np.random.default_rng([seed, part]) for part in range(3))
     seen = [pair for pair in PAIRS if pair not in HELD_OUT]
     singles = [(size_word, pair) for pair in seen for size_word in SIZES]
     doubles = [_two(rng, seen, seen) for _ in range(max(1, pictures // 4))]
@@ -66,7 +66,7 @@ def shapes_data(size=32, pictures=6000, seed=0):
     training = PictureSet(
         "shapes", _draw_all([scenes[k] for k in concept], size, rng), concept, [captions(scene) for scene in scenes]
     )
-    return training, [_exam_of_one(rng, size), _exam_of_two(rng, size, seen)]
+    return training, [_exam_of_one(rng_one, size), _exam_of_two(rng_two, size, seen)]
 
 
 def captions(scene):
@@ -97,7 +97,7 @@ def draw_scene(scene, size, rng):
     places = zip(across, along) if rest[:1] == ["above"] else zip(along, across)
     picture = Image.new("RGBA", (size * FINE, size * FINE))
     for (colour, shape), radius, (x, y) in zip(pairs, radii * size * FINE, places):
-        ink = tuple(np.clip(COLOURS[colour] + rng.integers(-25, 26, 3), 0, 255).tolist())
+        ink = tuple(np.clip(COLOURS[colour] + rng.integers(-15, 16, 3), 0, 255).tolist())
         _draw_shape(ImageDraw.Draw(picture), shape, x * size * FINE, y * size * FINE, radius, ink, rng)
     return np.asarray(picture.reduce(FINE))
 
@@ -141,7 +141,8 @@ def _exam_of_two(rng, size, seen, count=400):
     for k in range(count):
         kinds = [(HELD_OUT, seen), (seen, HELD_OUT), (HELD_OUT, HELD_OUT)][k % 3]
         scenes.append(_two(rng, *kinds))
-        candidates.append([index.setdefault(captions(s)[0], len(index)) for s in [scenes[-1], *_nearly(scenes[-1], rng)]])
+        names = [captions(scene)[0] for scene in (scenes[-1], *_nearly(scenes[-1], rng))]
+        candidates.append([index.setdefault(name, len(index)) for name in names])
     candidates = np.array(candidates)
     return Evaluation(
         "held-out pairs in scenes", _draw_all(scenes, size, rng), candidates[:, 0].copy(), list(index), candidates
