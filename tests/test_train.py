@@ -146,6 +146,13 @@ def test_a_batch_is_a_function_of_the_seed_and_the_step_alone(coloured):
     assert not any(same_batches(a, b) for i, a in enumerate(batches) for b in batches[:i])
 
 
+def test_every_shard_is_augmented_in_its_own_way(coloured):
+    coloured.pictures[:] = np.random.default_rng(0).integers(0, 256, coloured.pictures[0].shape)    # all the same
+    batch = batches_of(coloured, Recipe(model="resnet-tiny", batch=8, shard=2))[0](0)
+    views = [image for images, _ in batch for image in images]
+    assert not any(same_bits(a, b) for i, a in enumerate(views) for b in views[:i])
+
+
 def test_every_picture_of_a_thing_is_drawn(coloured):
     coloured.pictures[..., 1] = 10 * np.arange(len(coloured))[:, None, None]           # green numbers the pictures
     recipe = Recipe(model="resnet-tiny", batch=20, strength=0.0)
