@@ -80,7 +80,8 @@ def coloured():
     concept = np.repeat(np.arange(20), np.arange(20) % 3 + 1)
     pictures = np.full((len(concept), 32, 32, 4), 255, np.uint8)
     pictures[..., 0] = 10 * concept[:, None, None]
-    captions = [[f"thing {chr(97 + k)}", f"a {chr(97 + k)}", f"{chr(97 + k)}!"][:k % 3 + 1] for k in range(20)]
+    captions = [[f"{letter} thing", f"the {letter} that we like best", f"{letter}!"][:k % 3 + 1]
+                for k, letter in enumerate("abcdefghijklmnopqrst")]
     return PictureSet("coloured", pictures, concept, captions)
 
 
