@@ -98,18 +98,20 @@ def mix(pictures_a, pictures_b, rng, share=0.5):
     a random line; the rest stay as in pictures_a.
     """
     check_pictures("mix", pictures_a)
+    check_pictures("mix", pictures_b)
     if pictures_a.shape != pictures_b.shape:
         raise ValueError(f"pictures to mix must have one shape, not {pictures_a.shape} and {pictures_b.shape}")
     n, side = pictures_a.shape[:2]
-    angle, offset = rng.uniform(0, 2 * np.pi, n), rng.uniform(-0.3, 0.3, n)
+    angle, offset, faded = rng.uniform(0, 2 * np.pi, n), rng.uniform(-0.3, 0.3, n), rng.uniform(0.3, 0.7, n)
     line = np.stack([offset, np.cos(angle), np.sin(angle)], 1).astype(np.float32) @ _smooth(side)[:3]
-    faded = rng.uniform(0.3, 0.7, n)[:, None]
-    part_a = np.where(rng.random(n)[:, None] < 0.5, faded, (line * side / 2 + 0.5).clip(0, 1))
-    part_a = np.where(rng.random(n)[:, None] < share, part_a, 1).astype(np.float32).reshape(n, side, side, 1)
-    a, b = _premultiplied(pictures_a).astype(np.float32), _premultiplied(pictures_b).astype(np.float32)
-    mixed = b + (a - b) * part_a
-    mixed[..., :3] *= 255 / np.maximum(mixed[..., 3:], 1)
-    return (mixed + 0.5).clip(0, 255).astype(np.uint8)
+    part_a = np.where(rng.random(n)[:, None] < 0.5, faded[:, None], (line * side / 2 + 0.5).clip(0, 1))
+    rows = np.flatnonzero(rng.random(n) < share)
+    a, b = (_premultiplied(pictures[rows]).astype(np.float32) for pictures in (pictures_a, pictures_b))
+    both = b + (a - b) * part_a[rows].astype(np.float32).reshape(-1, side, side, 1)
+    both[..., :3] *= 255 / np.maximum(both[..., 3:], 1)
+    mixed = pictures_a.copy()
+    mixed[rows] = (both + 0.5).clip(0, 255)
+    return mixed
 
 
 # ---- the draws ------------------------------------------------------------------------------------------------
@@ -205,15 +207,15 @@ def _redraw(pictures, draw, views):
 def _warp(pictures, where, functions):
     """Bilinear look-up: premultiplied float32 (N, P, 4) in 0..65280, transparent outside the pictures."""
     n, side = pictures.shape[:2]
-    wide = side + 2  # a transparent pixel all round, to which everything outside is clipped
+    wide = side + 3  # transparent pixels all round, to which everything outside is clipped
     padded = np.zeros((n, wide, 4 * wide), np.uint16)
-    padded[:, 1:-1, 4:-4] = _premultiplied(pictures).reshape(n, side, 4 * side)
+    padded[:, 1:-2, 4:-8] = _premultiplied(pictures).reshape(n, side, 4 * side)
     # A pixel's four channels of 16 bits make one 64-bit word: looked up and weighed at one stroke.
     words = padded.reshape(-1).view(np.int64)
 
     place = (where * np.float32(8 * side)) @ functions  # (N, 2, P) in sixteenths of a pixel from the centre
-    place += 8 * side + 8.5  # centre of the padded picture, half a pixel, and half a sixteenth to round
-    np.clip(place, 0, 16 * (side + 1) - 1, out=place)
+    place += 8 * side + 8.5  # the centre, half a pixel on, and half a sixteenth to round
+    np.clip(place, 0, 16 * (side + 1), out=place)
     place = place.astype(np.int32)
     corner = (place[:, 1] >> 4) * wide
     corner += place[:, 0] >> 4
