@@ -36,10 +36,10 @@ def run_train(options):
     if os.environ.get("OPENBLAS_CORETYPE"):
         print(f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} is set: if the processor is a newer one, matrix "
               "products run at half their speed; unset it.")
-    data, evaluations = load_data(options.data, seed=options.seed or 0, hold_out_style=options.hold_out)
     name = options.preset or ("shapes" if options.data == "shapes" else "default")
     changes = {field.name: getattr(options, field.name, None) for field in fields(Recipe)}
     recipe = preset(name, **changes)
+    data, evaluations = load_data(options.data, seed=recipe.seed, hold_out_style=options.hold_out)
     captions = len(set(data.concept.tolist()))
     if recipe.batch > captions > 1 and options.batch is None:
         print(f"The preset's batch of {recipe.batch} is more than the {captions} different captions: "
@@ -61,7 +61,13 @@ def run_evaluate(options):
     from .zeroshot import evaluate
     clip = load(options.checkpoint, device=options.device)
     name = options.data or clip.about.get("data", "emoji")
-    data, evaluations = load_data(name, hold_out_style=options.hold_out)
+    if not options.data and name not in ("emoji", "shapes") and not Path(name).exists():
+        raise ValueError(f"this model was trained on {name!r}, which is not here; say with --data where it is.")
+    # The seed decides which pictures of a folder training did not see.
+    seed = clip.about.get("recipe", {}).get("seed", 0)
+    data, evaluations = load_data(name, seed=seed, hold_out_style=options.hold_out)
+    if not evaluations:
+        raise ValueError(f"{name} has too few pictures for some to be kept from training, so there is nothing to ask.")
     results = [evaluate(clip, evaluation) for evaluation in evaluations]
     if name == "emoji":
         from .data.pictures import nearest_pixel_baseline
@@ -84,6 +90,8 @@ def run_search(options):
     from .checkpoint import load
     from .data.emoji import emoji_names, emoji_pictures
     from .zeroshot import search
+    if options.count < 1:
+        raise ValueError(f"--count is {options.count}; it must be at least 1.")
     clip = load(options.checkpoint, device=options.device)
     pictures, codes = emoji_pictures(options.style)
     known = {entry["code"]: entry for entry in emoji_names()}
@@ -95,7 +103,7 @@ def run_search(options):
 
 def run_classify(options):
     """classify: how likely each label is for each picture."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps
     from .checkpoint import load
     labels = [label.strip() for label in options.labels.split(",") if label.strip()]
     if len(labels) < 2:
@@ -104,11 +112,10 @@ def run_classify(options):
     for path in options.pictures:
         try:
             with Image.open(path) as picture:
-                picture.load()
-        except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} is no picture that can be read: {error}") from None
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error}") from None
+                picture = ImageOps.exif_transpose(picture)
+        except Exception as error:                      # decoders raise anything
+            reason = getattr(error, "strerror", None) or error
+            raise ValueError(f"{path} is no picture that can be read: {reason}") from None
         chances = clip.classify([picture], labels, options.template)[0]
         print(path)
         for i in sorted(range(len(labels)), key=lambda i: -chances[i])[:options.count]:

@@ -4,9 +4,10 @@ There is no global switch. A function asks the array it was given for its librar
 then runs on the processor or on the graphics card; moving a model is moving its arrays.
 """
 
+import ctypes
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-import os
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -45,6 +46,21 @@ def cpu_count():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def keep_freed_memory():
+    """Ask the C library to keep large arrays that are freed for those that come next, where it is glibc.
+
+    It would give each back to the system and fetch new, empty pages for the next: a training step, which
+    makes the same arrays again and again, then spends much of its time on page faults.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):        # another C library
+        return
+    mmap_threshold, trim_threshold = -3, -1             # malloc.h
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
+
+
 @contextmanager
 def worker_threads(threads=None):
     """A pool whose workers each do whole matrix products alone: `with worker_threads(2) as pool`.
@@ -58,5 +74,7 @@ def worker_threads(threads=None):
     threads = cpu_count() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1.")
-    with threadpool_limits(limits=1), ThreadPoolExecutor(threads) as pool:
+    # A loss or a feature that is not finite is reported once, by whoever looks at it, not by every thread.
+    quiet = {"initializer": np.seterr, "initargs": ("ignore",)}
+    with threadpool_limits(limits=1), ThreadPoolExecutor(threads, **quiet) as pool:
         yield pool

@@ -23,6 +23,8 @@ MAXIMUM_LOGIT_SCALE = math.log(100)
 
 TEXT = {"context_length": 24, "vocab_size": 1536, "width": 128, "heads": 4, "layers": 2}
 MODELS = {
+    "resnet-micro": {"embed_dim": 128, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16},
+                     "text_cfg": {"width": 64, "heads": 2, "layers": 1}},
     "resnet-tiny": {"embed_dim": 128, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16}},
     "resnet": {"embed_dim": 256, "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 24}},
     "vit-tiny": {"embed_dim": 128, "vision_cfg": {"image_size": 32, "layers": 4, "width": 128, "head_width": 32,
@@ -38,7 +40,8 @@ def model_config(name, **text_cfg):
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}; choose one of {', '.join(MODELS)}.")
     config = {"quick_gelu": True, **deepcopy(MODELS[name])}
-    return config | {"text_cfg": TEXT | text_cfg, "preprocess": deepcopy(CLIP_PREPROCESS)}
+    words = TEXT | config.get("text_cfg", {}) | text_cfg
+    return config | {"text_cfg": words, "preprocess": deepcopy(CLIP_PREPROCESS)}
 
 
 def is_resnet(config):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .backend import array_module, worker_threads
+from .backend import array_module, keep_freed_memory, worker_threads
 from .checkpoint import read_arrays, save, write_arrays
 from .data.augment import Augmentation, augment, mix, resize_all
 from .model import CLIP, initialize, model_config
@@ -71,17 +71,17 @@ class Batches:
         order = np.argsort((tokens != 0).sum(1), kind="stable")
         tokens, drawings = tokens[order], drawings[order]
 
-        def shard(start):
+        def shard(rows):
             # Each shard has its own random numbers, so it does not matter which thread draws them first.
-            rng = np.random.default_rng([recipe.seed, step, start])
-            rows = slice(start, start + recipe.shard)
+            rng = np.random.default_rng([recipe.seed, step, rows[0]])
             pictures = self.pictures[drawings[rows, 0]]
             if recipe.mix:
                 pictures = mix(pictures, self.pictures[drawings[rows, 1]], rng, recipe.mix)
             images = augment(pictures, rng, self.size, recipe.strength, self.parts)
             return normalize(images, self.config), tokens[rows]
 
-        return list(map(shard, range(0, recipe.batch, recipe.shard)))
+        # Of nearly one size: the norms would learn nothing from a last shard of one picture.
+        return list(map(shard, np.array_split(np.arange(recipe.batch), -(-recipe.batch // recipe.shard))))
 
 
 class Run:
@@ -103,7 +103,10 @@ class Run:
                                recipe.clip, recipe.average)
         self.device, self.identity = device, {"recipe": recipe.to_json(), "data": fingerprint(data)}
         self.about = {"data": data.name, "recipe": recipe.to_json()}
-        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"the folder {out} cannot be made ({error.strerror}); choose another --out.") from None
         self.log = Log(self.out / "log.jsonl")
         last = self.out / "last.safetensors"
         if last.exists() and not resume:
@@ -127,16 +130,20 @@ class Run:
         norm = self.optimizer.gradient_norm(self.gradient, map)
         if not (np.isfinite(float(result["loss"])) and np.isfinite(float(norm))):
             where = first_overflow(self.params.tree, shards, self.config) or "the backward pass"
-            raise TrainingDiverged(
-                f"step {step + 1}: the loss is {float(result['loss'])}, the gradient's norm {float(norm)}; the first "
-                f"numbers that are not finite come from {where}. The last good checkpoint, of step "
-                f"{self.saved}, is kept in {self.out}; try a lower learning rate.")
+            raise self._diverged(step, f"the loss is {float(result['loss'])}, the gradient's norm {float(norm)}; "
+                                       f"the first numbers that are not finite come from {where}")
         rate = learning_rate(step, recipe.steps, recipe.learning_rate, recipe.warmup)
         self.optimizer.step(self.gradient, rate, map)
+        if not array_module(self.params.vector).isfinite(self.params.vector).all():
+            raise self._diverged(step, f"a learning rate of {rate:g} makes parameters that are not finite")
         logit_scale = float(self.params.tree["logit_scale"])
         return {"step": step + 1, "loss": float(result["loss"]), "lr": rate, "logit_scale": logit_scale,
                 "tau": float(np.exp(-logit_scale)), "d_logit_scale": float(result["d_logit_scale"]),
                 "grad_norm": float(norm)}
+
+    def _diverged(self, step, why):
+        return TrainingDiverged(f"step {step + 1}: {why}. The last good checkpoint, of step {self.saved}, is kept in "
+                                f"{self.out}; try a lower learning rate.")
 
     def model(self, averaged=True):
         """The CLIP of this moment: of the averaged parameters, or of those that the next step starts from."""
@@ -151,8 +158,10 @@ class Run:
 
     def _restore(self, path):
         state, identity = read_arrays(path)
+        theirs, ours = identity.get("recipe"), self.identity["recipe"]
+        if not isinstance(theirs, dict):
+            raise ValueError(f"{path} is no checkpoint of a training run; choose another --out.")
         if identity != self.identity:
-            theirs, ours = identity.get("recipe") or {}, self.identity["recipe"]
             changed = [key for key in ours if theirs.get(key) != ours[key]] or ["the training data"]
             raise ValueError(f"{path} is of another run: {', '.join(changed)} differ. "
                              "Resume with what it was started with, or choose another --out.")
@@ -191,32 +200,32 @@ def train(data, recipe=Recipe(), evaluations=(), out="runs/clip", threads=None, 
     None for one a processor, no matter for the result; progress: show a bar. Files in `out`: see the top.
     Raises ValueError for a recipe that does not fit the data, and TrainingDiverged.
     """
-    run = Run(data, recipe, out, device, resume)
-    xp = array_module(run.params.vector)
-    with worker_threads(threads) as pool, \
-            tqdm(total=recipe.steps, initial=run.step, disable=not progress, unit="step", dynamic_ncols=True) as bar:
-        mapping = pool.map if xp is np else map
-        clock, since = time.perf_counter(), run.step
-        while run.step < recipe.steps:
-            numbers = run.advance(mapping)
-            bar.update()
-            bar.set_postfix(loss=f"{numbers['loss']:.3f}", tau=f"{numbers['tau']:.3f}", refresh=False)
-            last = run.step == recipe.steps
-            if run.step % recipe.log_every == 0 or last:
-                now = time.perf_counter()
-                numbers["examples_per_second"] = (run.step - since) * recipe.batch / (now - clock)
-                run.log.add(numbers)
-                clock, since = now, run.step
-            if last or recipe.evaluate_every and run.step % recipe.evaluate_every == 0:
-                for evaluation in evaluations:
-                    scores = evaluate(run.model(), evaluation)
-                    run.log.add({"step": run.step} | {f"eval/{evaluation.name}/{key}": value
-                                                      for key, value in scores.items() if key != "name"})
-                    bar.write(f"step {run.step}: {evaluation.name}: top-1 {scores['top1']:.1%}, "
-                              f"top-5 {scores['top5']:.1%}; with prompts {scores['ensemble_top1']:.1%}, "
-                              f"{scores['ensemble_top5']:.1%}; chance {scores['chance']:.2%}")
-            if last or run.step % recipe.checkpoint_every == 0:
-                run.checkpoint()
+    keep_freed_memory()
+    with worker_threads(threads) as pool, np.errstate(all="ignore"):
+        run = Run(data, recipe, out, device, resume)
+        mapping = pool.map if array_module(run.params.vector) is np else map
+        with tqdm(total=recipe.steps, initial=run.step, disable=not progress, unit="step", dynamic_ncols=True) as bar:
+            clock, since = time.perf_counter(), run.step
+            while run.step < recipe.steps:
+                numbers = run.advance(mapping)
+                bar.update()
+                bar.set_postfix(loss=f"{numbers['loss']:.3f}", tau=f"{numbers['tau']:.3f}", refresh=False)
+                last = run.step == recipe.steps
+                if run.step % recipe.log_every == 0 or last:
+                    now = time.perf_counter()
+                    numbers["examples_per_second"] = (run.step - since) * recipe.batch / (now - clock)
+                    run.log.add(numbers)
+                    clock, since = now, run.step
+                if last or recipe.evaluate_every and run.step % recipe.evaluate_every == 0:
+                    for evaluation in evaluations:
+                        scores = evaluate(run.model(), evaluation)
+                        run.log.add({"step": run.step} | {f"eval/{evaluation.name}/{key}": value
+                                                          for key, value in scores.items() if key != "name"})
+                        bar.write(f"step {run.step}: {evaluation.name}: top-1 {scores['top1']:.1%}, "
+                                  f"top-5 {scores['top5']:.1%}; with prompts {scores['ensemble_top1']:.1%}, "
+                                  f"{scores['ensemble_top5']:.1%}; chance {scores['chance']:.2%}")
+                if last or run.step % recipe.checkpoint_every == 0:
+                    run.checkpoint()
     clip = run.model()
     save(clip, run.out / "model.safetensors")
     return clip, run.log.rows

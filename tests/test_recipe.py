@@ -33,7 +33,8 @@ def test_a_recipe_does_not_change():
 
 
 @pytest.mark.parametrize("field, value", [
-    ("steps", 0), ("steps", -3), ("batch", 0), ("batch", 1), ("shard", 0), ("checkpoint_every", 0), ("log_every", 0), ("context", 2),
+    ("steps", 0), ("steps", -3), ("batch", 0), ("batch", 1), ("shard", 0),
+    ("checkpoint_every", 0), ("log_every", 0), ("context", 2),
     ("learning_rate", 0.0), ("learning_rate", -1.0), ("learning_rate", float("nan")), ("clip", 0.0), ("epsilon", 0.0),
     ("seed", -1)])
 def test_a_value_that_cannot_be_is_named(field, value):
