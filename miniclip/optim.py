@@ -52,15 +52,17 @@ class AdamW:
         blocks = [place for place, kind in self._blocks if kind != "statistic"]
         return sum(map(lambda place: vector[place] @ vector[place], blocks)) ** 0.5
 
-    def step(self, gradient, lr, map=map):
+    def step(self, gradient, lr, map=map, norm=None):
         """One update from a `Flat` of gradients; returns their norm before clipping (Pascanu et al. 2013).
+
+        norm: what `gradient_norm` gave for this gradient, where it is known already.
 
         Afterwards logit_scale is bounded to ln 100, here and not in the forward pass, where a bound would
         have a gradient of zero.
         """
         xp = array_module(gradient.vector)
         self.count += 1
-        norm = self.gradient_norm(gradient, map)
+        norm = self.gradient_norm(gradient, map) if norm is None else norm
         shrink = xp.minimum(1, self.clip / (norm + 1e-6)).astype(gradient.vector.dtype)
         step_size = lr / (1 - self.beta1**self.count)
         correction = (1 - self.beta2**self.count) ** -0.5

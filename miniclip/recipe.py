@@ -25,6 +25,7 @@ class Recipe:
     augmentation: dict = field(default_factory=dict)     # parts of it that differ from data.augment's
     mix: float = 0.0                     # share of pictures mixed out of two artists' drawings of one thing
     plain_names: float = 0.5             # share of captions that are the bare name
+    by_picture: bool = False             # draw all pictures equally often; else all concepts, however many pictures
     vocabulary: int = 1536               # tokens learned from the captions
     context: int = 24                    # tokens a text may have
     evaluate_every: int = 0              # steps; 0 is only at the end
@@ -69,8 +70,8 @@ PRESETS = {
                       augmentation=VARIED | {"background": 0}, checkpoint_every=100),
     "full": Recipe(model="resnet", steps=2800, batch=512, warmup=100, average=0.995, mix=0.25, augmentation=VARIED,
                    evaluate_every=400, checkpoint_every=100),
-    "shapes": Recipe(model="resnet-micro", steps=1200, batch=128, shard=64, weight_decay=1.0, strength=0.0,
-                     vocabulary=700, checkpoint_every=200),
+    "shapes": Recipe(model="resnet-micro", steps=1150, batch=128, shard=64, weight_decay=1.0, strength=0.0,
+                     by_picture=True, vocabulary=700, checkpoint_every=500),
     "vit": Recipe(model="vit-tiny", shard=64, augmentation=VARIED | {"background": 0}),
 }
 

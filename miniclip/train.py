@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .backend import array_module, keep_freed_memory, worker_threads
 from .checkpoint import read_arrays, save, write_arrays
-from .data.augment import Augmentation, augment, mix, resize_all
+from .data.augment import Augmentation, augment, mix, plain, resize_all
 from .model import CLIP, initialize, model_config
 from .optim import AdamW, learning_rate
 from .overflow import first_overflow
@@ -51,6 +51,8 @@ class Batches:
         order = np.argsort(data.concept, kind="stable")
         self.drawings = np.split(order, np.cumsum(np.bincount(data.concept, minlength=len(data.captions)))[:-1])
         self.concepts = np.array([k for k, drawn in enumerate(self.drawings) if len(drawn)])
+        counts = np.array([len(self.drawings[k]) for k in self.concepts])
+        self.share = counts / counts.sum() if recipe.by_picture else None
         if len(self.concepts) < 2:
             raise ValueError(f"{data.name} has {len(self.concepts)} caption to learn; "
                              "a contrast needs at least two that differ.")
@@ -63,7 +65,7 @@ class Batches:
     def __call__(self, step, map=map):
         recipe = self.recipe
         rng = np.random.default_rng([recipe.seed, step])
-        concepts = rng.choice(self.concepts, recipe.batch, replace=False)
+        concepts = rng.choice(self.concepts, recipe.batch, replace=False, p=self.share)
         drawings = np.array([rng.choice(self.drawings[k], 2) for k in concepts])
         texts = [0 if rng.random() < recipe.plain_names else rng.integers(len(self.tokens[k])) for k in concepts]
         tokens = np.stack([self.tokens[k][text] for k, text in zip(concepts, texts)])
@@ -77,7 +79,8 @@ class Batches:
             pictures = self.pictures[drawings[rows, 0]]
             if recipe.mix:
                 pictures = mix(pictures, self.pictures[drawings[rows, 1]], rng, recipe.mix)
-            images = augment(pictures, rng, self.size, recipe.strength, self.parts)
+            images = (augment(pictures, rng, self.size, recipe.strength, self.parts) if recipe.strength
+                      else plain(pictures, self.size))
             return normalize(images, self.config), tokens[rows]
 
         # Of nearly one size: the norms would learn nothing from a last shard of one picture.
@@ -133,7 +136,7 @@ class Run:
             raise self._diverged(step, f"the loss is {float(result['loss'])}, the gradient's norm {float(norm)}; "
                                        f"the first numbers that are not finite come from {where}")
         rate = learning_rate(step, recipe.steps, recipe.learning_rate, recipe.warmup)
-        self.optimizer.step(self.gradient, rate, map)
+        self.optimizer.step(self.gradient, rate, map, norm)
         if not array_module(self.params.vector).isfinite(self.params.vector).all():
             raise self._diverged(step, f"a learning rate of {rate:g} makes parameters that are not finite")
         logit_scale = float(self.params.tree["logit_scale"])

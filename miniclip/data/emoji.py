@@ -26,7 +26,7 @@ from .pictures import Evaluation, PictureSet
 
 FOLDER = Path(__file__).parent / "mosaics"
 NEVER_TRAINED = "fluent"
-TEMPLATES = ["{}", "an emoji of {}", "a picture of {}", "a drawing of {}", "the {} emoji"]
+TEMPLATES = ["{}", "an emoji of {}", "a drawing of {}"]            # the phrases of `captions`: no others were read
 TAGS_IN_CAPTIONS = 6
 
 
