@@ -152,6 +152,7 @@ def same_bits(a, b):
 
 
 def is_float(leaf):
+    """Whether a leaf of the arguments is an array of floats, to be differentiated."""
     return hasattr(leaf, "dtype") and leaf.dtype.kind == "f"
 
 
