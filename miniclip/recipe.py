@@ -60,7 +60,7 @@ class Recipe:
         return cls(**description)
 
 
-# Chosen with a training style held out as the unseen artist, never by looking at Fluent.
+# Chosen with a training style held out as the unseen artist.
 VARIED = {"rotate": 12, "scale": 0.2, "aspect": 0.1, "shear": 0.1, "shift": 0.08, "bend": 0.03, "hue": 10,
           "saturation": 0.3, "contrast": 0.2, "brightness": 0.08, "tint": 0.04, "curve": 0.2, "grey": 0.05,
           "shade": 0.1, "relief": 0.1, "lines": 0.03, "soften": 0.3, "background": 0.05, "cutout": 0.1}
