@@ -39,9 +39,7 @@ def clip_loss(image_features, text_features, logit_scale):
 
 def contrastive_loss(z_image, z_text, logit_scale):
     """The same loss from embeddings (N, E) already on the unit sphere; backward as `clip_loss`."""
-    xp = array_module(z_image)
-    n = len(z_image)
-    scale = xp.exp(logit_scale)
+    scale = array_module(z_image).exp(logit_scale)
     similarity = scale * (z_image @ z_text.T)
     loss, softmax_cross_entropy = symmetric_cross_entropy(similarity)
 

@@ -9,6 +9,7 @@ holds, and why a run that was killed and resumed ends in the same bits as one th
     out/log.jsonl            one JSON object a line: numbers of a step, or an evaluation
 """
 
+import hashlib
 import json
 import os
 import time
@@ -236,7 +237,6 @@ def train(data, recipe=Recipe(), evaluations=(), out="runs/clip", threads=None, 
 
 def fingerprint(data):
     """A number that tells one set of training data from another, for a run that goes on."""
-    import hashlib
     digest = hashlib.sha256(data.pictures.tobytes() + data.concept.tobytes())
     digest.update(json.dumps(data.captions).encode())
     return digest.hexdigest()
