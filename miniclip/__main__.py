@@ -1,4 +1,4 @@
-"""The command line: python -m miniclip train | evaluate | search | classify."""
+"""The command line: python -m miniclip train | evaluate | search | classify | gradcheck."""
 
 import argparse
 import json
@@ -17,17 +17,16 @@ from .tree import flatten
 
 
 def main(arguments=None):
-    """Run one command. Exit status 0, or 2 with one sentence on standard error for bad input."""
+    """Run one command. Exit status 0, 1 where a gradient is wrong, or 2 with one sentence for bad input."""
     options = parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ValueError, OSError, TrainingDiverged) as error:
         print(f"miniclip: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("miniclip: interrupted; a training run goes on with --resume.", file=sys.stderr)
         return 130
-    return 0
 
 
 def run_train(options):
@@ -122,6 +121,62 @@ def run_classify(options):
             print(f"  {float(chances[i]):7.2%}  {labels[i]}")
 
 
+def run_gradcheck(options):
+    """gradcheck: every backward pass of the house against its forward pass. Exit status 1 if one is wrong."""
+    from threadpoolctl import threadpool_limits
+    from .house import check_house, find_subjects
+    started = time.perf_counter()
+    if options.seed < 0:
+        raise ValueError(f"--seed is {options.seed}; it must be at least 0.")
+    names = find_subjects(options.layer or ["*"])
+    methods = options.method or ["complex", "central", "adjoint"]
+    if options.plot:
+        plot_v_curve(names, options.seed, options.plot)
+    if not options.json:
+        print(f"Backward passes in {options.dtype} at random parameters with random cotangents (seed {options.seed}): "
+              f"the worst relative error by each method.\n\n{'':30} {'arrays':>6} {'numbers':>8}"
+              + "".join(f" {method:>10}" for method in methods))
+    reports = []
+    for name in names:
+        with threadpool_limits(limits=1):               # the matrices are tiny: threads would only wait for each other
+            found = [check_house(name, options.seed, method=method, dtype=options.dtype) for method in methods]
+        reports += found
+        if not options.json:
+            rows = found[0].rows
+            print(f"{name:30} {len(rows):6} {sum(math.prod(row.shape) for row in rows):8}"
+                  + "".join(f" {report.max_error:10.1e}" for report in found)
+                  + ("   ok" if all(report.ok for report in found) else "   WRONG"), flush=True)
+    wrong = [report for report in reports if not report.ok]
+    if options.json:
+        print(json.dumps({"dtype": options.dtype, "seed": options.seed, "ok": not wrong,
+                          "reports": [report.to_json() for report in reports]}, indent=2))
+        return int(bool(wrong))
+    for report in reports if options.layer else wrong:
+        print(f"\n{report}")
+    worst = (max((report for report in reports if report.method == method), key=lambda report: report.max_error)
+             for method in methods)
+    print("\nworst error: " + ", ".join(f"{report.method} {report.max_error:.1e} in {report.function} "
+                                        f"(at most {report.tolerance:.0e})" for report in worst))
+    print(f"{len(wrong)} of {len(reports)} checks are wrong." if wrong else
+          f"All {len(reports)} checks are right, in {time.perf_counter() - started:.0f} s.")
+    return int(bool(wrong))
+
+
+def plot_v_curve(names, seed, path):
+    """Draw the error of one layer's derivatives against their step into a picture file."""
+    from .gradcheck import v_curve
+    from .house import draw_subject
+    from .plots import v_curve as draw
+    if len(names) != 1:
+        raise ValueError("--plot draws one layer: say with --layer which.")
+    f, args, options = draw_subject(names[0], seed)
+    figure = draw(v_curve(f, *args, exclude=options.get("exclude", ()), seed=seed), f"Derivatives of {names[0]}")
+    try:
+        figure.savefig(path)
+    except ValueError as error:                         # a file type that matplotlib cannot write
+        raise ValueError(f"the picture cannot be written to {path}: {error}") from None
+
+
 def parser():
     """The argparse parser of all commands."""
     top = argparse.ArgumentParser(prog="python -m miniclip", description="CLIP by hand in NumPy and CuPy.")
@@ -170,6 +225,21 @@ def parser():
     c.add_argument("--template", action="append", help='a prompt such as "a drawing of {}"; may be repeated')
     c.add_argument("--count", type=int, default=5, help="how many to print (default: 5)")
     c.add_argument("--checkpoint", default="emoji", help="as for evaluate (default: emoji)")
+
+    g = commands.add_parser("gradcheck", help="Prove every backward pass against its forward pass.",
+                            description="Prove every backward pass against its forward pass: complex step, central "
+                            "differences and the adjoint test at random points. Exit status 1 if one is wrong.",
+                            epilog="example: python -m miniclip gradcheck --layer layer_norm --method complex")
+    g.set_defaults(run=run_gradcheck)
+    g.add_argument("--layer", action="append", metavar="NAME", help="only this one, in full, or '*resnet*'; may be repeated "
+                   "(default: all)")
+    g.add_argument("--method", action="append", choices=("complex", "central", "richardson", "adjoint"),
+                   help="may be repeated (default: complex, central, adjoint)")
+    g.add_argument("--dtype", choices=("float64", "float32"), default="float64",
+                   help="precision of the backward pass (default: float64)")
+    g.add_argument("--seed", type=int, default=0, help="decides sizes, numbers and cotangents (default: 0)")
+    g.add_argument("--plot", metavar="FILE", help="draw error against step for one --layer, as PNG, PDF or SVG")
+    g.add_argument("--json", action="store_true", help="print JSON")
     return top
 
 

@@ -5,6 +5,7 @@
     temperature_curve(log)            τ, and the gradient that moves it
     similarity_matrices(a, b)         before and after training, on one colour scale
     gradient_matrices(S, P, G)        the similarities, the probabilities, and ∂loss/∂S
+    v_curve(curves)                   how exact each way of deriving is, at every step
     retrieval_grid, prediction_grid, mistakes_grid        pictures with words: see grids.py
 
 Each takes plain arrays and returns a matplotlib Figure, to save or to show (a notebook says %matplotlib
@@ -129,6 +130,26 @@ def gradient_matrices(similarity, probability, gradient, names=None, pictures=No
         bar = ax.figure.colorbar(image, ax=ax, orientation="horizontal", shrink=0.9, pad=0.04, ticks=MaxNLocator(4))
         bar.set_label(label, fontsize=9)
     return axes[0].figure
+
+
+def v_curve(curves, title="Error of a derivative against its step", ax=None):
+    """Relative error against step for each way of deriving, with the lowest point of each marked. -> Figure
+
+    curves: {method: (steps, errors)}, as gradcheck.v_curve gives.
+    """
+    ax = ax or _axes(8, 4.4)
+    for (method, (steps, errors)), color, marker in zip(curves.items(), (PURPLE, BLUE, ORANGE, GREEN, RED), "osD^v"):
+        errors = np.where(np.isfinite(errors), np.maximum(errors, 1e-17), np.nan)
+        lowest = np.flatnonzero(errors <= max(np.nanmin(errors), np.finfo(float).eps))[-1]    # the longest that is as good
+        label = f"{method}: {errors[lowest]:.0e} at h = {steps[lowest]:.0e}"
+        ax.plot(steps, errors, color=color, lw=1.6, label=label)
+        ax.plot(steps[lowest], errors[lowest], marker, color=color, ms=8, clip_on=False, zorder=3)
+    ax.axhline(np.finfo(float).eps, color=GREY, lw=1, ls="--")
+    ax.annotate("rounding in float64", (1, np.finfo(float).eps), (-4, 4), xycoords=("axes fraction", "data"),
+                textcoords="offset points", ha="right", va="bottom", color=GREY, fontsize=9)
+    ax.set(xscale="log", yscale="log", ylim=(3e-18, 30))
+    ax.legend(frameon=False, fontsize=9, title="lowest error", title_fontsize=9, loc="upper left")
+    return _finish(ax, title, "step h", "relative error")
 
 
 # ------------------------------------------------------------------------------------------- helpers

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from miniclip.gradcheck import Point, check, same_bits
+from miniclip.derivatives import Point
+from miniclip.gradcheck import check
+from miniclip.preflight import same_bits
 
 threadpool_limits(1)                    # matrices are small here: one thread is faster, and the same everywhere
 

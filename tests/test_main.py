@@ -13,7 +13,7 @@ from miniclip import __main__ as command_line
 from miniclip.__main__ import main
 from miniclip.recipe import PRESETS
 
-COMMANDS = ["train", "evaluate", "search", "classify"]
+COMMANDS = ["train", "evaluate", "search", "classify", "gradcheck"]
 COLOURS = ["red", "green", "blue", "yellow", "black", "orange"]
 
 

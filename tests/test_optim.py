@@ -5,9 +5,9 @@ import pytest
 
 from miniclip.backend import worker_threads
 from miniclip.conv import batch_norm
-from miniclip.gradcheck import same_bits
 from miniclip.model import MAXIMUM_LOGIT_SCALE, MODELS, initialize, model_config
 from miniclip.optim import BLOCK, AdamW, learning_rate
+from miniclip.preflight import same_bits
 from miniclip.step import is_statistic
 from miniclip.tree import Flat, flatten, tree_map
 

@@ -6,9 +6,10 @@ import pytest
 
 from miniclip.backend import worker_threads
 from miniclip.conv import conv2d
-from miniclip.gradcheck import check, same_bits
+from miniclip.gradcheck import check
 from miniclip.loss import clip_loss
 from miniclip.model import encode_image, encode_text, initialize
+from miniclip.preflight import same_bits
 from miniclip.step import is_statistic, loss_and_gradient
 from miniclip.tree import Flat, flatten, tree_map
 

@@ -10,8 +10,8 @@ from miniclip.backend import worker_threads
 from miniclip.checkpoint import load, read_arrays
 from miniclip.data.pictures import Evaluation, PictureSet
 from miniclip.data.shapes import shapes_data
-from miniclip.gradcheck import same_bits
 from miniclip.model import model_config
+from miniclip.preflight import same_bits
 from miniclip.recipe import Recipe
 from miniclip.tokenizer import Tokenizer
 from miniclip.train import Batches, Log, Run, TrainingDiverged, train
