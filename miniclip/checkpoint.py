@@ -1,64 +1,109 @@
-"""Models on disk: one safetensors file that holds the parameters and everything needed to use them.
+"""Models on disk: saved so that they open here and elsewhere, and loaded from all that holds a CLIP.
 
-    8 bytes      the header's length
-    header       JSON: each array's name, dtype, shape and place, and one entry of metadata,
-                 "miniclip": "sha256 <digest> <JSON>"
-    the rest     the numbers, little-endian, in C order
+    miniclip       one sealed file (sealed.py): parameters, configuration, tokenizer and `about`
+    open_clip      a folder: open_clip_config.json, open_clip_model.safetensors, and the vocabulary
+    huggingface    a folder: config.json, model.safetensors, preprocessor_config.json, and the vocabulary
+    OpenAI's own   a file of PyTorch's, traced or plain (torch_file.py); read, not written
 
-The digest is of the metadata and of the name, dtype, shape and bytes of every array, so no bit of the
-file can change unnoticed. A file is written beside its place and moved there once it is safe on the
-disk: whenever the power fails, the old one or the new one is there, whole.
-
-No file is trusted. Its header must fit the file's size before anything is read, and a configuration
-must fit the arrays before anything is made from it.
+What is written here is sealed in every layout: the sha256 in the file of weights is of the files beside it
+too, so no bit of any of them can change unnoticed. No file is trusted: a configuration must make sense,
+and must fit the arrays, before anything is made from it.
 """
 
 import hashlib
 import json
-import math
-import os
+import re
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_bytes
 
+from .checks import check_config, check_parameters, check_tokenizer
+from .huggingface_layout import from_huggingface, from_huggingface_arrays, to_huggingface, to_huggingface_arrays
 from .model import CLIP, parameter_shapes
-from .tokenizer import Tokenizer
+from .openai_layout import config_from_shapes, counters, from_open_clip, from_openai, to_open_clip
+from .places import find_weights, name_of
+from .sealed import read_arrays, sealed, write_arrays, write_files
+from .tokenizer import CLIP_MERGES, END, START, Tokenizer
+from .torch_file import read_torch
 from .tree import flatten, to_device, unflatten
 
-LARGEST_HEADER = 1 << 22               # bytes; CLIP's own vocabulary takes one million of them
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
-          "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"}
-OTHER_FILES = {b"PK": "a zip archive, as PyTorch's .pt files are", b"\x80": "a pickle", b"<": "a web page",
-               b"{": "JSON text", b"version https://git-lfs": "a Git LFS pointer to a file that was not fetched"}
-LARGEST = {"layers": 1 << 8, "image_size": 1 << 12, "vocab_size": 1 << 20}     # of a configuration; else 1 << 14
+LARGEST_JSON, LARGEST_SIDE_FILE = 1 << 19, 1 << 23                             # bytes
+FOLDERS = {"open_clip": "open_clip_model.safetensors", "huggingface": "model.safetensors"}     # layout: its weights
 
 
-def save(clip, path, half=False):
-    """Write a model to one file that `load` reads: parameters, configuration, tokenizer and `about`.
+def save(clip, path, layout="miniclip", half=False):
+    """Write a model so that `load` reads it: to one file, or in a layout of others to a folder that is made.
 
-    half: matrices in float16, which halves the file; vectors (biases, norms) and logit_scale stay as
-    they are, for they are few, and a running variance may not fit.
-    Raises ValueError where a parameter is not finite or does not fit the configuration: nothing is
-    then written, and a file that was there stays.
+    layout: "miniclip"; "open_clip", for open_clip.create_model_and_transforms("local-dir:" + path); or
+    "huggingface", for transformers.CLIPModel.from_pretrained(path). half: matrices in float16, which halves the
+    file; vectors (biases, norms) and logit_scale stay as they are, for they are few, and a running
+    variance may not fit.
+    Raises ValueError where a parameter is not finite or does not fit the configuration, for another layout,
+    a ResNet as "huggingface", or a folder that holds a model in the other layout: nothing is then written,
+    and what was there stays. FileNotFoundError where the folder to write to is not there.
     """
+    if layout not in ("miniclip", *FOLDERS):
+        raise ValueError(f"there is no layout {layout!r}: save as miniclip, open_clip or huggingface.")
     check_config(clip.config, "this model")
     arrays = flatten(to_device(clip.params, "cpu"))
     if half:
         with np.errstate(over="ignore"):               # what overflows is refused below, by its name
             arrays = {name: a.astype(np.float16) if a.ndim > 1 else a for name, a in arrays.items()}
     check_parameters(arrays, clip.config, "this model")
-    write_arrays(path, arrays, {"config": clip.config, "tokenizer": clip.tokenizer.to_json(), "about": clip.about})
+    if layout == "miniclip":
+        own = {"config": clip.config, "tokenizer": clip.tokenizer.to_json(), "about": clip.about}
+        write_arrays(path, arrays, own)
+    else:
+        _save_folder(clip, Path(path), layout, arrays)
+
+
+def _save_folder(clip, folder, layout, arrays):
+    check_tokenizer(clip.tokenizer, clip.config, "this model")
+    vocabulary = _vocabulary(clip.tokenizer, clip.config["text_cfg"]["context_length"])
+    if layout == "huggingface":
+        config, pixels = to_huggingface(clip.config, clip.tokenizer)
+        beside = {"config.json": config, "preprocessor_config.json": pixels}
+        arrays = to_huggingface_arrays(arrays)
+    else:
+        beside = {"open_clip_config.json": to_open_clip(clip.config, len(clip.tokenizer.merges) != CLIP_MERGES)}
+        arrays = counters(arrays)
+    beside = {name: json.dumps(what, indent=2, sort_keys=True, allow_nan=False) + "\n" for name, what in beside.items()}
+    beside = {name: text.encode() for name, text in (vocabulary | beside).items()}
+    seal = {"layout": layout, "about": clip.about, "files": {name: _sha256(text) for name, text in beside.items()}}
+    weights = sealed(folder / FOLDERS[layout], arrays, seal, format="pt")
+    other = next(folder / name for key, name in FOLDERS.items() if key != layout)
+    if other.exists():
+        raise ValueError(f"{folder} already holds {other.name}, a model in another layout: choose another folder.")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, and the layout {layout} is a folder: choose another name.")
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder.parent} to make {folder.name} in.")
+    folder.mkdir(exist_ok=True)
+    # The weights last: with them the files beside them begin to count.
+    write_files({folder / name: text for name, text in beside.items()} | {folder / FOLDERS[layout]: weights})
+
+
+def _vocabulary(tokenizer, context_length):
+    """{name of a file: text}, from which open_clip and transformers make this tokenizer."""
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+    about = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context_length, "do_lower_case": True, **special}
+    return {"vocab.json": json.dumps(tokenizer.ids, ensure_ascii=False) + "\n",
+            "merges.txt": "\n".join(["#version: 0.2", *tokenizer.merges]) + "\n",
+            "tokenizer_config.json": json.dumps(about, indent=2) + "\n"}
 
 
 def load(name_or_path, device="cpu"):
-    """A CLIP from "emoji" (the checkpoint in the package), a file, or the folder of a training run.
+    """A CLIP from a name, a file or a folder, whoever wrote it.
 
-    device: "cpu" or "gpu". Parameters in half precision come back as float32.
-    Raises FileNotFoundError where there is nothing, and ValueError for a file that is damaged, something
-    else, of another architecture than its configuration says, or with numbers that are not finite.
+    name_or_path: "emoji" (the checkpoint in the package); what `save` wrote, or the folder of a training run; a
+    file or folder of open_clip, Hugging Face or OpenAI, weights as safetensors or as PyTorch's files; or a
+    name whose copy was downloaded earlier, "openai/clip-vit-base-patch32" or OpenAI's "ViT-B/32".
+    device: "cpu" or "gpu". Parameters in half precision come back as float32, in the order of `initialize`.
+    Without a configuration beside it, OpenAI's state dict has that of its shapes, with QuickGELU.
+    Raises FileNotFoundError where there is nothing, saying how to get it, and ValueError for a file that is
+    damaged, something else, of another architecture than its configuration says, of one that this code
+    cannot run, or with numbers that are not finite.
     """
     if name_or_path == "emoji":
         shipped = files(__package__) / "models" / "emoji.safetensors"
@@ -67,184 +112,139 @@ def load(name_or_path, device="cpu"):
                                     "install miniclip again, or train a model and load that.")
         with as_file(shipped) as path:
             return _load(path, device)
-    path = Path(name_or_path)
-    if path.is_dir():
-        path /= "model.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(f"there is no {path}: load 'emoji', a checkpoint, or the folder of a training run.")
-    return _load(path, device)
+    return _load(find_weights(name_or_path), device)
 
 
 def _load(path, device):
-    arrays, metadata = read_arrays(path)
-    for key in ("config", "tokenizer", "about"):
-        if not isinstance(metadata.get(key), dict):
-            raise ValueError(f"{path} holds no {key}, so it is no model that miniclip saved.")
-    config = metadata["config"]
+    arrays, notes = _read_weights(path)
+    ours = "files" not in notes and not all(isinstance(note, str) for note in notes.values())
+    if not ours:
+        arrays = from_openai(arrays)
+    if ours or not any(name.startswith(("visual.", "vision_model.")) for name in arrays):
+        for key in ("config", "tokenizer", "about"):
+            if not isinstance(notes.get(key), dict):
+                raise ValueError(f"{path} holds no {key}, so it is no model that miniclip saved.")
+        arrays = {name: a for name, a in arrays.items() if not name.endswith(".num_batches_tracked")}
+        config, about, folder = notes["config"], notes["about"], None
+    else:
+        config, about, folder = _described(path, arrays, notes)
     check_config(config, path)
-    arrays = {name: a for name, a in arrays.items() if not name.endswith(".num_batches_tracked")}
+    shapes = parameter_shapes(config)
+    if folder and "visual.conv1.weight" not in arrays:
+        arrays = from_huggingface_arrays(arrays, shapes)
     check_parameters(arrays, config, path)
+    tokenizer = _tokenizer(path, notes["tokenizer"] if ours else None, folder, config)
+    check_tokenizer(tokenizer, config, path)
+    # In the order of `initialize`, not the file's, so that sums over all parameters give the same bits.
+    params = unflatten({name: arrays[name].astype(np.float32) if arrays[name].itemsize == 2 else arrays[name]
+                        for name in shapes})
+    return CLIP(to_device(params, device), config, tokenizer, about)
+
+
+def _read_weights(path):
+    """Arrays and metadata of a safetensors file, a file of PyTorch's, or of all the shards that an index lists."""
+    if path.name.endswith(".index.json"):
+        places = _read_json(path)
+        places = places.get("weight_map") if isinstance(places, dict) else None
+        shards = sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
+        if not shards or not all(re.fullmatch(r"[\w-][\w.-]{,99}\.(safetensors|bin)", s, re.ASCII) for s in shards):
+            raise ValueError(f"{path} is no list of files of weights: its weight_map names none, or none that can be.")
+        arrays = {}
+        for shard in shards:
+            more = _read_weights(path.with_name(shard))[0]
+            if both := sorted(arrays.keys() & more.keys()):
+                raise ValueError(f"{both[0][:80]} is in two of the files that {path} lists.")
+            arrays |= more
+        return arrays, {}
+    if path.is_file():
+        with open(path, "rb") as file:
+            start = file.read(10)
+        if start.startswith(b"PK\3\4"):
+            return read_torch(path), {}
+        if start.startswith(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 "[:10]):
+            raise ValueError(f"{path} is a pickle in PyTorch's form of before 1.6, and no checkpoint that can be read "
+                             "safely: load it in PyTorch and torch.save its state_dict again.")
+    return read_arrays(path)
+
+
+def _described(path, arrays, notes):
+    """Configuration, about and the folder of the files that describe weights in the layout of others."""
+    folder, hub = path.parent, any(name.startswith("vision_model.") for name in arrays)
+    file = folder / ("config.json" if hub else "open_clip_config.json")
+    _check_seal(path, notes)
     try:
-        tokenizer = Tokenizer.from_json(metadata["tokenizer"])
+        if not hub and not file.is_file() and not path.name.startswith("open_clip"):
+            config, about = config_from_shapes(arrays), {"layout": "openai", "configuration": "from the shapes"}
+            return config, about | {"file": path.name}, None
+        description = _read_json(file)
+        if hub:
+            config = from_huggingface(description, _pixels_beside(folder))
+        else:
+            config = from_open_clip(description)
+            if description["model_cfg"]["text_cfg"].get("hf_tokenizer_name") and not _has_vocabulary(folder):
+                raise ValueError("text_cfg.hf_tokenizer_name asks for a tokenizer that is not beside it")
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used, by {file.name} or its shapes: {error}.") from None
+    about = {"layout": "huggingface" if hub else "open_clip", "folder": name_of(folder), "file": path.name}
+    return config, notes["about"] if isinstance(notes.get("about"), dict) else about, folder
+
+
+def _pixels_beside(folder):
+    """What says how pictures are prepared: preprocessor_config.json, or its part of processor_config.json, or None."""
+    if (folder / "preprocessor_config.json").is_file():
+        return _read_json(folder / "preprocessor_config.json")
+    if (folder / "processor_config.json").is_file():
+        both = _read_json(folder / "processor_config.json")
+        return both.get("image_processor") if isinstance(both, dict) else both
+    return None
+
+
+def _check_seal(path, notes):
+    """ValueError unless the files beside these weights, if `save` wrote them, are those that it wrote."""
+    if all(isinstance(note, str) for note in notes.values()):          # from elsewhere
+        return
+    wanted = notes["files"]
+    if not isinstance(wanted, dict) or not all(re.fullmatch(r"\w+\.(json|txt)", name, re.ASCII) for name in wanted):
+        raise ValueError(f"{path} is sealed, but not by `save`.")
+    for name, digest in wanted.items():
+        file = path.with_name(name)
+        if not file.is_file():
+            raise ValueError(f"{file} is missing, which was written with {path.name}: copy the whole folder.")
+        if file.stat().st_size > LARGEST_SIDE_FILE or _sha256(file.read_bytes()) != digest:
+            raise ValueError(f"{file} is not the one that was written with {path.name}: its sha256 differs.")
+
+
+def _sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_json(path):
+    """What a small JSON file holds. ValueError where it is damaged or too large, or is not there."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, which says what kind of model it is")
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(f"{path} has more than {LARGEST_JSON} bytes, too many for a configuration")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged, and no JSON ({type(error).__name__}: {str(error)[:100]})") from None
+
+
+def _has_vocabulary(folder):
+    return any(all((folder / name).is_file() for name in names)
+               for names in (("merges.txt", "vocab.json"), ("tokenizer.json",)))
+
+
+def _tokenizer(path, description, folder, config):
+    """The tokenizer that the file describes, that lies in the folder, or CLIP's own."""
+    try:
+        if description is not None:
+            return Tokenizer.from_json(description)
+        if folder and _has_vocabulary(folder):
+            return Tokenizer.from_file(folder)
     except ValueError as error:
         raise ValueError(f"the tokenizer in {path} cannot be used: {error}") from None
-    end = config["text_cfg"].get("eos_token_id", config["text_cfg"]["vocab_size"] - 1)
-    if tokenizer.end_token != end:
-        raise ValueError(f"{path} holds a tokenizer that ends a text with token {tokenizer.end_token} and a model "
-                         f"that looks for {str(end)[:20]}: they do not belong together.")
-    # In the order of `initialize`, not the file's, so that sums over all parameters give the same bits.
-    leaves = {name: arrays[name] for name in parameter_shapes(config)}
-    params = unflatten({name: a.astype(np.float32) if a.itemsize == 2 else a for name, a in leaves.items()})
-    return CLIP(to_device(params, device), config, tokenizer, metadata["about"])
-
-
-def check_parameters(arrays, config, where):
-    """ValueError, about `where`, unless {dotted name: array} are the finite parameters of a checked config."""
-    shapes = parameter_shapes(config)
-    wrong = [f"{name} is {arrays[name].shape}, not {shape}" if name in arrays else f"{name} is missing"
-             for name, shape in shapes.items() if name not in arrays or arrays[name].shape != shape]
-    wrong += [f"{name[:80]} is superfluous" for name in arrays if name not in shapes]
-    if wrong:
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"{where} is of another architecture than its configuration: {'; '.join(wrong[:3])}{more}.")
-    for name, array in arrays.items():
-        if array.dtype.kind != "f":
-            raise ValueError(f"{where} cannot be used: {name} is {array.dtype}, not floating-point.")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{where} cannot be used: {name} is not finite in {array.dtype}.")
-
-
-def check_config(config, where):
-    """ValueError, about `where`, unless this dict describes a model, and one of a size that can be meant."""
-    def require(good, key, value, wanted):
-        if not good:
-            value = type(value).__name__ if isinstance(value, (dict, list)) else repr(value)[:60]
-            raise ValueError(f"the configuration in {where} cannot be used: {key} is {value}, not {wanted}.")
-
-    vision, words, pixels = parts = [config.get(key) for key in ("vision_cfg", "text_cfg", "preprocess")]
-    require(all(isinstance(part, dict) for part in parts), "vision_cfg, text_cfg or preprocess", None, "a dict")
-    stages, split = vision.get("layers"), vision.get("head_width", 64)
-    resnet = isinstance(stages, (list, tuple))
-    require(not resnet or len(stages) == 4, "vision_cfg.layers", stages, "one number, or a list of 4")
-    numbers = [("embed_dim", config.get("embed_dim")), ("vision_cfg.head_width", split)]
-    numbers += [("vision_cfg.layers", count) for count in (stages if resnet else [stages])]
-    numbers += [(f"vision_cfg.{key}", vision.get(key)) for key in ("image_size", "width", "patch_size")[:3 - resnet]]
-    numbers += [(f"text_cfg.{key}", words.get(key))
-                for key in ("context_length", "vocab_size", "width", "heads", "layers")]
-    for key, value in numbers:
-        most = LARGEST.get(key.rpartition(".")[2], 1 << 14)
-        require(type(value) is int and 1 <= value <= most, key, value, f"a whole number from 1 to {most}")
-    width, size = vision["width"], vision["image_size"]
-    require(words["width"] % words["heads"] == 0, "text_cfg.heads", words["heads"], f"a divisor of {words['width']}")
-    width *= 32 if resnet else 1                       # that attention splits into heads
-    require(width % split == 0, "vision_cfg.head_width", split, f"a divisor of {width}")
-    least = 32 if resnet else vision["patch_size"]
-    require(size >= least, "vision_cfg.image_size", size, f"at least {least}")
-    require(isinstance(config.get("quick_gelu"), bool), "quick_gelu", config.get("quick_gelu"), "true or false")
-    for key, least in (("mean", -math.inf), ("std", 0)):
-        values = pixels.get(key)
-        good = isinstance(values, (list, tuple)) and [type(v) in (int, float) and least < v < math.inf for v in values]
-        require(good == [True] * 3, f"preprocess.{key}", values, f"a list of 3 numbers above {least}")
-
-
-def write_arrays(path, arrays, metadata):
-    """Write NumPy arrays {dotted name: array} and a dict of JSON values to one sealed safetensors file.
-
-    The same content always gives the same bytes. A process killed in the middle leaves a file of the
-    name `path` + ".tmp", which the next write replaces.
-    Raises ValueError for what cannot be stored, FileNotFoundError where the folder is not there, OSError
-    where the disk is full: a file that was there then stays.
-    """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no file, so a checkpoint cannot take its place.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to.")
-    # The library writes arrays that are not in C order wrongly and says nothing (0.8.0). And its
-    # metadata have no fixed order, so there is only one entry.
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    for name, array in arrays.items():
-        if array.dtype.str not in DTYPES.values() or name == "__metadata__":
-            raise ValueError(f"{name} of dtype {array.dtype} cannot be stored in {path}.")
-    try:
-        text = json.dumps(dict(metadata), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"the metadata for {path} cannot be written as JSON: {error}.") from None
-    content = to_bytes(arrays, {"miniclip": _seal(arrays, text)})
-    if int.from_bytes(content[:8], "little") > LARGEST_HEADER:
-        raise ValueError(f"the names and metadata for {path} take more than {LARGEST_HEADER} bytes.")
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_arrays(path):
-    """Arrays {dotted name: array} and metadata of a safetensors file, its sha256 verified where it has one.
-
-    The metadata are what `write_arrays` was given or, in a file from elsewhere, a dict of str. The arrays
-    are writable views of one buffer of the file's size. bfloat16, which NumPy lacks, becomes float32.
-    Raises FileNotFoundError, or ValueError naming a file that is damaged, cut short, or something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise (ValueError if path.exists() else FileNotFoundError)(f"there is no file {path}.")
-    with open(path, "rb") as file:
-        start = file.read(32)
-        length, size = int.from_bytes(start[:8], "little"), os.fstat(file.fileno()).st_size
-        try:
-            if not 0 < length <= min(size - 8, LARGEST_HEADER):
-                raise ValueError(f"it has {size} bytes and claims a header of {length}")
-            with safe_open(path, "np"):
-                pass                                   # the library holds the whole header against the file's size
-            file.seek(8)
-            text = file.read(length)
-            if not text.rstrip(b" ").endswith(b"}"):   # which it does not do
-                raise ValueError("its header is not filled up with spaces")
-            header = json.loads(text)
-            notes = header.pop("__metadata__", None) or {}
-            numbers = np.fromfile(file, np.uint8, size - 8 - length)
-            arrays = {name: _view(numbers, **entry) for name, entry in header.items()}
-            return arrays, _unseal(arrays, notes)
-        except (SafetensorError, ValueError, TypeError, RecursionError) as error:
-            kinds = [kind for sign, kind in OTHER_FILES.items() if length > LARGEST_HEADER and start.startswith(sign)]
-            what = kinds[0] if kinds else "damaged or cut short, or something else" if size else "empty"
-            raise ValueError(f"{path} is {what}, and no checkpoint ({str(error)[:200]}).") from None
-
-
-def _view(numbers, dtype, shape, data_offsets):
-    """One array in the bytes (P,) that follow the header."""
-    if dtype not in DTYPES:
-        raise ValueError(f"it holds numbers of type {dtype}")
-    array = numbers[slice(*data_offsets)].view(DTYPES[dtype]).reshape(shape)
-    if dtype == "BF16":                                # the upper half of a float32
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    return array
-
-
-def _seal(arrays, text):
-    digest = hashlib.sha256(text.encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        digest.update(array)
-    return f"sha256 {digest.hexdigest()} {text}"
-
-
-def _unseal(arrays, notes):
-    """The metadata that `write_arrays` was given, or the notes of a file from elsewhere."""
-    # Either sign will do: no single bit, flipped, turns a sealed file into one from elsewhere.
-    sealed = next((note for key, note in notes.items() if key == "miniclip" or note.startswith("sha256 ")), None)
-    if sealed is None:
-        return notes
-    text = sealed[len("sha256 ") + 64 + 1:]            # what follows the digest
-    if notes != {"miniclip": _seal(arrays, text)}:
-        raise ValueError("what it holds is not what was written: the sha256 differs")
-    metadata = json.loads(text)
-    if not isinstance(metadata, dict):
-        raise ValueError("its metadata are no dict")
-    return metadata
+    if config["text_cfg"]["vocab_size"] != CLIP_MERGES + 514:
+        raise ValueError(f"{path} has no vocabulary beside it, and {config['text_cfg']['vocab_size']} tokens, "
+                         "which is not CLIP's own: put its merges.txt and vocab.json there.")
+    return Tokenizer.clip()

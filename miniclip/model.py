@@ -1,7 +1,7 @@
 """The model: its configuration, its initial parameters, and the object that people hold.
 
-A configuration is a plain dict in the shape of open_clip's JSON. Parameters are a tree with the names,
-shapes and layouts of OpenAI's state dict.
+A configuration is a plain dict in the shape of open_clip's JSON, and with its names. Parameters are a tree
+with the names, shapes and layouts of OpenAI's state dict.
 """
 
 import math
@@ -101,14 +101,15 @@ def _parameters(config, normal, uniform, full):
     def dense(out, k, std):
         return {"weight": normal(out, k, std=std), "bias": full(out)}
 
-    def blocks(width, layers):
+    def blocks(width, layers, mlp_ratio=4):
         attn_std, proj_std, fc_std = width**-0.5, width**-0.5 * (2 * layers)**-0.5, (2 * width)**-0.5
+        hidden = int(width * mlp_ratio)
         return {"resblocks": [
             {"attn": {"in_proj_weight": normal(3 * width, width, std=attn_std),
                       "in_proj_bias": full(3 * width),
                       "out_proj": dense(width, width, proj_std)},
              "ln_1": ones_zeros(width),
-             "mlp": {"c_fc": dense(4 * width, width, fc_std), "c_proj": dense(width, 4 * width, proj_std)},
+             "mlp": {"c_fc": dense(hidden, width, fc_std), "c_proj": dense(width, hidden, proj_std)},
              "ln_2": ones_zeros(width)} for _ in range(layers)]}
 
     def conv(out, k, size):
@@ -140,24 +141,25 @@ def _parameters(config, normal, uniform, full):
         p["attnpool"]["c_proj"] = dense(config["embed_dim"], channels, std)
         return p
 
-    def vit(width, layers, image_size, patch_size):
+    def vit(width, layers, image_size, patch_size, mlp_ratio=4, **_):
         std = width**-0.5
         return {"class_embedding": normal(width, std=std),
                 "positional_embedding": normal((image_size // patch_size)**2 + 1, width, std=std),
                 "proj": normal(width, config["embed_dim"], std=std), "conv1": conv(width, 3, patch_size),
-                "ln_pre": ones_zeros(width), "transformer": blocks(width, layers), "ln_post": ones_zeros(width)}
+                "ln_pre": ones_zeros(width), "transformer": blocks(width, layers, mlp_ratio),
+                "ln_post": ones_zeros(width)}
 
     vision, words = config["vision_cfg"], config["text_cfg"]
     if is_resnet(config):
         visual = resnet(vision["width"], vision["layers"], vision["image_size"])
     else:
-        visual = vit(vision["width"], vision["layers"], vision["image_size"], vision["patch_size"])
+        visual = vit(**vision)
     return {
         "positional_embedding": normal(words["context_length"], words["width"], std=0.01),
         "text_projection": normal(words["width"], config["embed_dim"], std=words["width"]**-0.5),
         "logit_scale": full(value=INITIAL_LOGIT_SCALE),
         "visual": visual,
-        "transformer": blocks(words["width"], words["layers"]),
+        "transformer": blocks(words["width"], words["layers"], words.get("mlp_ratio", 4)),
         "token_embedding": {"weight": normal(words["vocab_size"], words["width"], std=0.02)},
         "ln_final": ones_zeros(words["width"]),
     }

@@ -13,7 +13,7 @@ def end_of_text(tokens, end_token):
     """Where the end token first stands in each row.   tokens (N, T) integers -> positions (N,).
 
     Not argmax: that is right only while the end token has the largest id, as it has in CLIP's own
-    vocabulary. Raises ValueError for a row without it.
+    vocabulary (see `encode_text` for models that ask for it). Raises ValueError for a row without it.
     """
     is_end = tokens == end_token
     if not bool(is_end.any(-1).all()):
@@ -26,9 +26,11 @@ def encode_text(params, tokens, config, recompute=False):
     """Features of texts, before normalisation.
 
     params: a CLIP state dict as a tree; tokens (N, T) integers, T at most the context length; config:
-    the model's. Returns features (N, E) and backward; backward(dfeatures (N, E)) -> gradients, with
-    the keys that belong to the text encoder. Raises ValueError for a text that is too long, without
-    an end token, or with ids that the vocabulary does not have.
+    the model's. A text ends where the id `eos_token_id` first stands (without that key, the vocabulary's
+    last); with `pool_type` "argmax", as in CLIP's older copies, at its largest id, whichever that is.
+    Returns features (N, E) and backward; backward(dfeatures (N, E)) -> gradients, with the keys that
+    belong to the text encoder. Raises ValueError for a text that is too long, without an end token, or
+    with ids that the vocabulary does not have.
     """
     xp = array_module(params["text_projection"])
     text = config["text_cfg"]
@@ -36,7 +38,10 @@ def encode_text(params, tokens, config, recompute=False):
         raise ValueError(f"tokens, {tokens.dtype} of shape {tokens.shape}, do not fit: they must be integers (N, T) "
                          f"with T at most the context length {len(params['positional_embedding'])}.")
     n = len(tokens)
-    end = end_of_text(tokens, text.get("eos_token_id", text["vocab_size"] - 1))
+    if text.get("pool_type") == "argmax":
+        end = tokens.argmax(-1)
+    else:
+        end = end_of_text(tokens, text.get("eos_token_id", text["vocab_size"] - 1))
     # No position looks ahead, so what stands after the last end token cannot matter: drop it.
     length = int(end.max()) + 1
     tokens = tokens[:, :length]

@@ -11,7 +11,8 @@ two tokens stand side by side most often, and make that pair a new token.
 Encoding replays the merges in the order in which they were learned. So a vocabulary is nothing but
 its list of merges: ids 0..255 are the bytes, 256..511 the bytes that end a word, from 512 on the
 merges, and the last two ids mark the start and the end of a text. A token's id is also its rank.
-With CLIP's own 48,894 merges (49,408 tokens) the ids are CLIP's for every text, odd corners included.
+With CLIP's own 48,894 merges (`Tokenizer.clip()`) the ids, 49,408 of them, are CLIP's for every text, odd
+corners included.
 
 Source: Sennrich et al. 2016; over bytes: Radford et al. 2019, section 2.2; CLIP: Radford et al. 2021, 2.4.
 """
@@ -20,10 +21,12 @@ import gzip
 import heapq
 import html
 import json
+import os
 import reprlib
 import warnings
 import zlib
 from collections import Counter, defaultdict
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import ftfy
@@ -100,7 +103,7 @@ def learn_merges(frequency, most):
 
 
 class Tokenizer:
-    """Text to ids and back. Made by `train`, `from_file` or `from_json`.
+    """Text to ids and back. Made by `train`, `clip`, `from_file` or `from_json`.
 
     vocab_size: number of tokens.   start_token = vocab_size - 2.   end_token = vocab_size - 1.
     merges: list of "left right".   tokens: list of str, the token of each id.   ids: dict, its inverse.
@@ -138,6 +141,12 @@ class Tokenizer:
         frequency = Counter(word for caption in captions for word in WORD.findall(clean(caption))
                             if word not in (START, END) and len(word) <= LONGEST_WORD)
         return cls(learn_merges(frequency, vocab_size - len(BASE) - 2))
+
+    @classmethod
+    def clip(cls):
+        """CLIP's own vocabulary, 49,408 tokens, which ships in the package (MIT licence, OpenAI)."""
+        with as_file(files(__package__) / "models" / "clip_merges.txt.gz") as path:
+            return cls.from_file(path)
 
     @classmethod
     def from_file(cls, path):
@@ -243,7 +252,9 @@ def _read(path):
     """The text of a plain or gzip file of at most LARGEST_FILE bytes. Path -> str."""
     with open(path, "rb") as file:
         packed = file.peek(2)[:2] == b"\x1f\x8b"
-        content = (gzip.GzipFile(fileobj=file) if packed else file).read(LARGEST_FILE + 1)
+        # A read takes the memory that it asks for, whatever there is to read.
+        most = LARGEST_FILE if packed else min(LARGEST_FILE, os.fstat(file.fileno()).st_size)
+        content = (gzip.GzipFile(fileobj=file) if packed else file).read(most + 1)
     if len(content) > LARGEST_FILE:
         raise ValueError(f"it holds more than {LARGEST_FILE} bytes")
     return content.decode("utf-8")

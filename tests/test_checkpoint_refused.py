@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import miniclip.checkpoint as checkpoint
+import miniclip.sealed as sealed
 from miniclip.checkpoint import load, read_arrays, save, write_arrays
 from miniclip.tokenizer import Tokenizer
 from miniclip.tree import flatten
@@ -118,9 +119,9 @@ HOSTILE = {
     "metadata twice": raw(b'{"__metadata__":{"a":"b"},"__metadata__":{"miniclip":"c"}}'),
     "a seal of nothing": raw({"__metadata__": {"miniclip": ""}}),
     "a seal of other content": raw({"__metadata__": {"miniclip": f"sha256 {'0' * 64} {{}}"}}),
-    "sealed metadata that are no JSON": raw({"__metadata__": {"miniclip": checkpoint._seal({}, "{")}}),
-    "sealed metadata that are a list": raw({"__metadata__": {"miniclip": checkpoint._seal({}, "[]")}}),
-    "sealed metadata in deep nesting": raw({"__metadata__": {"miniclip": checkpoint._seal({}, "[" * 100_000)}}),
+    "sealed metadata that are no JSON": raw({"__metadata__": {"miniclip": sealed._seal({}, "{")}}),
+    "sealed metadata that are a list": raw({"__metadata__": {"miniclip": sealed._seal({}, "[]")}}),
+    "sealed metadata in deep nesting": raw({"__metadata__": {"miniclip": sealed._seal({}, "[" * 100_000)}}),
 }
 
 

@@ -126,6 +126,18 @@ def test_every_preset_runs_and_its_gradients_fit(name, rng):
     assert all(np.isfinite(leaf).all() for leaf in flatten(grads).values())
 
 
+def test_the_width_between_the_layers_of_an_mlp_is_a_matter_of_the_configuration(rng):
+    config = model_config("vit-tiny", width=32, heads=1, layers=1, mlp_ratio=2)
+    config["vision_cfg"] = config["vision_cfg"] | {"width": 48, "layers": 1, "head_width": 16, "mlp_ratio": 97 / 48}
+    params = initialize(config)
+    assert params["visual"]["transformer"]["resblocks"][0]["mlp"]["c_fc"]["weight"].shape == (97, 48)
+    assert params["transformer"]["resblocks"][0]["mlp"]["c_proj"]["weight"].shape == (32, 64)
+    images = rng.standard_normal((2, 3, 32, 32)).astype(np.float32)
+    features, backward = encode_image(params, images, config)
+    gradients = backward(np.ones_like(features))["visual"]["transformer"]["resblocks"][0]["mlp"]
+    assert gradients["c_fc"]["weight"].shape == (97, 48) and gradients["c_proj"]["weight"].shape == (48, 97)
+
+
 def test_a_configuration_is_new_each_time():
     model_config("resnet")["vision_cfg"]["width"] = 1
     model_config("resnet")["preprocess"]["mean"][0] = 9

@@ -96,6 +96,14 @@ def test_the_end_token_may_have_any_id(params):
     assert np.allclose(features, swapped, rtol=1e-12)
 
 
+def test_the_older_rule_takes_the_largest_id_whichever_it_is(params):
+    config = CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"pool_type": "argmax"}}
+    assert (encode_text(params, TOKENS, config)[0] == encode_text(params, TOKENS, CONFIG)[0]).all()
+    features, _ = encode_text(params, np.array([[1, 7, 2, 0], [3, 4, 5, 6]]), config)
+    first, _ = encode_text(params, np.array([[1, 7]]), config)
+    assert np.allclose(features[:1], first, rtol=1e-12) and not np.allclose(features[:1], features[1:], rtol=1e-3)
+
+
 def test_bad_input_is_refused_in_a_sentence(params):
     with pytest.raises(ValueError, match="no end token .id 9."):
         encode_text(params, np.array([[8, 1, 2]]), CONFIG)

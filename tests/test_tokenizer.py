@@ -1,6 +1,7 @@
 """The tokenizer: what it learns, that nothing is lost, CLIP's own ids, and files that lie."""
 
 import gzip
+import hashlib
 import importlib.util
 import json
 import random
@@ -32,6 +33,7 @@ def found(package, name):
     return next((path for path in paths if path.exists()), None)
 
 
+SHIPPED = room.files("miniclip") / "models" / "clip_merges.txt.gz"
 VOCABULARY = found("clip", "bpe_simple_vocab_16e6.txt.gz") or found("open_clip", "bpe_simple_vocab_16e6.txt.gz")
 REFERENCE = found("clip", "simple_tokenizer.py")
 FACTS = {      # the ids that CLIP's original tokenizer gave
@@ -298,3 +300,21 @@ def test_the_ids_of_the_original_tokenizer_over_10_000_strings(clip):
         ids = clip.encode(text)
         assert ids == original.encode(text), ascii(text)
         assert clip.decode(ids) == original.decode(ids), ascii(text)
+
+
+def test_clips_vocabulary_ships():
+    """The digest is of the text, with a header and OpenAI's first 48,894 merges, and of the packed file."""
+    packed = SHIPPED.read_bytes()
+    assert hashlib.sha256(packed).hexdigest() == "9f0d3084475096daab61949a23d7e0a6e209be37fb6fe7986fc8d9a53262a30e"
+    assert hashlib.sha256(gzip.decompress(packed)).hexdigest() == (
+        "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a")
+    shipped = Tokenizer.clip()
+    assert (shipped.vocab_size, shipped.start_token, shipped.end_token) == (49408, 49406, 49407)
+    assert all(shipped.encode(text) == ids for text, ids in FACTS.items())
+    licences = (room.files("miniclip") / "data" / "DATA_LICENSES").read_text(encoding="utf-8")
+    assert "clip_merges.txt.gz" in licences and "Copyright (c) 2021 OpenAI" in licences
+
+
+@needs_vocabulary
+def test_what_ships_is_the_original(clip):
+    assert Tokenizer.clip().merges == clip.merges
