@@ -46,7 +46,8 @@ def run_train(options):
         recipe = replace(recipe, batch=captions)
     out = options.out or f"runs/{Path(options.data).name}-{name}"
     print(f"Training {recipe.model} on {len(data)} pictures of {captions} things ({data.name}"
-          f"{': ' + ', '.join(data.styles) if data.styles else ''}), {recipe.steps} steps of {recipe.batch}, into {out}")
+          f"{': ' + ', '.join(data.styles) if data.styles else ''}), {recipe.steps} steps of {recipe.batch}, "
+          f"into {out}")
     clip, _ = train(data, recipe, evaluations, out, options.threads, options.device, options.resume)
     count = sum(leaf.size for leaf in flatten(clip.params).values())
     print(f"{count / 1e6:.2f} M parameters, 1/τ = {math.exp(clip.params['logit_scale']):.1f}, "
@@ -80,7 +81,8 @@ def run_evaluate(options):
         print(f"{row['name']:36} {row['n']:8} {row['choices']:6} {row['chance']:7.2%}   {row['top1']:7.1%} "
               f"{row['top5']:7.1%}   {row['ensemble_top1']:7.1%} {row['ensemble_top5']:7.1%}")
         if "nearest_pixels_top1" in row:
-            print(f"{'  nearest training picture by pixels':36} {'':8} {'':6} {'':7}   {row['nearest_pixels_top1']:7.1%}")
+            what = "  nearest training picture by pixels"
+            print(f"{what:36} {'':8} {'':6} {'':7}   {row['nearest_pixels_top1']:7.1%}")
 
 
 def run_search(options):
@@ -202,12 +204,14 @@ def parser():
     t.add_argument("--batch", type=int, help="instead of the preset's")
     t.add_argument("--learning-rate", type=float, help="instead of the preset's")
     t.add_argument("--evaluate-every", type=int, metavar="STEPS", help="also evaluate during training")
-    t.add_argument("--threads", type=int, help="shards at once (default: one a processor); the result does not depend on it")
+    t.add_argument("--threads", type=int,
+                   help="shards at once (default: one a processor); the result does not depend on it")
     t.add_argument("--hold-out", metavar="STYLE", help="emoji: leave this training style out and be tested on it, "
                    "never looking at Fluent; for choosing recipes")
 
     e = command("evaluate", run_evaluate, "Zero-shot accuracy of a checkpoint.", "evaluate emoji")
-    e.add_argument("checkpoint", nargs="?", default="emoji", help="emoji (the one that ships), a file or a run's folder")
+    e.add_argument("checkpoint", nargs="?", default="emoji", help="emoji (the one that ships), a file, a folder, or the "
+                   "name of a model that was downloaded, openai/clip-vit-base-patch32 (default: emoji)")
     e.add_argument("--data", help="as for train (default: what it was trained on)")
     e.add_argument("--hold-out", metavar="STYLE", help="emoji: the style to be tested on (default: fluent)")
     e.add_argument("--json", action="store_true", help="print JSON")
@@ -231,8 +235,8 @@ def parser():
                             "differences and the adjoint test at random points. Exit status 1 if one is wrong.",
                             epilog="example: python -m miniclip gradcheck --layer layer_norm --method complex")
     g.set_defaults(run=run_gradcheck)
-    g.add_argument("--layer", action="append", metavar="NAME", help="only this one, in full, or '*resnet*'; may be repeated "
-                   "(default: all)")
+    g.add_argument("--layer", action="append", metavar="NAME",
+                   help="only this one, in full, or '*resnet*'; may be repeated (default: all)")
     g.add_argument("--method", action="append", choices=("complex", "central", "richardson", "adjoint"),
                    help="may be repeated (default: complex, central, adjoint)")
     g.add_argument("--dtype", choices=("float64", "float32"), default="float64",

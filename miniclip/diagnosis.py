@@ -24,8 +24,8 @@ from itertools import combinations
 import numpy as np
 
 CLOSE = 1e-5                            # relative; also of a central difference's digits
-SUSPICIOUS = re.compile(r"(?:np|xp|cp|numpy)\.(?:linalg\.norm|abs|absolute|fabs|var|std|vdot|conj|conjugate|real|hypot|sign"
-                        r"|float64|float32)\b|\.(?:var|std|conj|conjugate)\(|\babs\(|\bfloat\(|\bmath\.\w+")
+SUSPICIOUS = re.compile(r"(?:np|xp|cp|numpy)\.(?:linalg\.norm|abs|absolute|fabs|var|std|vdot|conj|conjugate|real|hypot"
+                        r"|sign|float64|float32)\b|\.(?:var|std|conj|conjugate)\(|\babs\(|\bfloat\(|\bmath\.\w+")
 
 
 def diagnose(evidence):
@@ -80,8 +80,8 @@ def precision(e):
     if not e.near or (np.abs(e.a - e.n) > e.threshold).mean() < 0.3:
         return None
     digits = int(-np.log10(max(np.abs(e.a - e.n).max() / e.size, 1e-17)))
-    return "precision", (f"it is right to {digits} digits: a constant was rounded, float32 stands somewhere, or an ε is "
-                         "in the forward pass alone.")
+    return "precision", (f"it is right to {digits} digits: a constant was rounded, float32 stands somewhere, or an ε "
+                         "is in the forward pass alone.")
 
 
 def nothing(e):
@@ -89,8 +89,8 @@ def nothing(e):
     if not e.a.any():
         return "never accumulated", "it is 0 everywhere: never computed, or computed and never added up."
     if np.abs(e.n).max() <= 1e-9 * e.size:
-        return "clip", (f"the output does not depend on {e.name} here, for a clip, a mask or a stopped gradient stands in "
-                        "the forward pass; backward goes on as if it did not.")
+        return "clip", (f"the output does not depend on {e.name} here, for a clip, a mask or a stopped gradient stands "
+                        "in the forward pass; backward goes on as if it did not.")
     return None
 
 
@@ -142,12 +142,12 @@ def known_factors(e):
     roots = lengths | {n // s: f"{what} over {settings[s]}" for n, what in lengths.items() for s in settings if n > s}
     for n, what in roots.items():
         yield np.sqrt(n), "√d", f"that is the root of {n}, {what}, so a scale of 1/√d was forgotten"
-        yield 1 / np.sqrt(n), "1/√d", f"that is 1 over the root of {n}, {what}, so a scale of 1/√d was applied once too often"
+        yield 1 / np.sqrt(n), "1/√d", f"that is 1 over the root of {n}, {what}, so a scale of 1/√d was applied twice"
     for k in range(3, 17):
         yield k, "k times", f"it was added up {k} times"
 
 
-# ------------------------------------------------------------------------------------------ the right numbers, elsewhere
+# ------------------------------------------------------------------------------------------ right numbers, elsewhere
 
 def layout(e):
     """a is n with its axes exchanged, turned round, or its numbers read in another order."""
@@ -158,11 +158,12 @@ def layout(e):
         if alike(e.claimed, turned):
             return "transposed", f"it is transposed: axes {i} and {j} are exchanged."
         if alike(e.claimed.ravel(), turned.ravel()):
-            return "transposed", f"its numbers are those of the transpose of axes {i} and {j}: reshaped, not transposed."
+            return "transposed", f"its numbers are those with axes {i} and {j} exchanged: reshaped, not transposed."
     for count in range(1, e.claimed.ndim + 1):
         for axes in combinations(range(e.claimed.ndim), count):
             if alike(e.claimed, np.flip(e.found, axes)):
-                return "turned", f"it runs backwards along axis {', '.join(map(str, axes))}: a kernel was turned, or not."
+                over = ", ".join(map(str, axes))
+                return "turned", f"it runs backwards along axis {over}: a kernel was turned by 180°, or was not."
     return None
 
 
@@ -180,7 +181,7 @@ def shortcut(e):
         return None
     for sign, what in ((-1, "forgotten"), (1, "taken twice")):
         if alike(e.claimed - e.found, sign * e.cotangent):
-            return "shortcut", f"the gradient of the output itself was {what}: the shortcut around the block (x + f(x))."
+            return "shortcut", f"the output's own gradient was {what}: that of the shortcut around the block, x + f(x)."
     return None
 
 
@@ -270,7 +271,8 @@ def centring(e):
     over = " and ".join(f"axis {axis}" for axis in axes[0])
     also = " Its projection is missing too: mean and variance were taken for constants." if projection(e) else ""
     return "centring", (f"it must sum to 0 over {over}, for the output does not change when a constant is added there, "
-                        f"and it does not: the centring of a softmax or norm, the term with the sum or mean, was forgotten.{also}")
+                        "and it does not: the centring of a softmax or norm, the term with the sum or mean, was "
+                        f"forgotten.{also}")
 
 
 def projection(e):
@@ -282,8 +284,8 @@ def projection(e):
             continue
         x = e.x - e.x.mean(axes, keepdims=True) if vanishes(e.found, axes, CLOSE) else e.x
         if vanishes(x * e.found, axes, 3e-3) and not vanishes(x * e.claimed, axes, 0.03):
-            return "projection", ("it must be across x, for the output does not change with the length of x, and it is not: "
-                                  "a norm's second term, x̂ times the mean of (gradient ∘ x̂), was forgotten.")
+            return "projection", ("it must be across x, for the output does not change with the length of x, and it is "
+                                  "not: a norm's second term, x̂ times the mean of (gradient ∘ x̂), was forgotten.")
     return None
 
 
@@ -303,8 +305,9 @@ def jacobian(e):
         for some in combinations(axes, count):
             turned = np.flip(taken.reshape(y_shape + x_shape), [*some, *(len(y_shape) + i for i in some)])
             if alike(turned.reshape(true.shape), true) and not alike(taken, true):
-                return "turned", (f"it is right when axis {', '.join(map(str, some))} runs the other way: the kernel must be "
-                                  "turned by 180° in the backward pass.")
+                over = ", ".join(map(str, some))
+                return "turned", (f"it is right when axis {over} runs the other way: the kernel must be turned by 180° in "
+                                  "the backward pass.")
     size = np.abs(true).max()
     if true.shape[0] == true.shape[1] and not off_diagonal(true, size) and not off_diagonal(taken, size):
         return "slope", "each entry depends on its own alone, as it should, but by the slope of another function."
@@ -318,7 +321,8 @@ def off_diagonal(matrix, size):
     return np.abs(matrix - np.diag(np.diag(matrix))).max() > CLOSE * size
 
 
-TESTS = (precision, nothing, factor, layout, swapped, shortcut, some_indices, outside_the_sums, centring, projection, jacobian)
+TESTS = (precision, nothing, factor, layout, swapped, shortcut, some_indices, outside_the_sums, centring, projection,
+         jacobian)
 
 
 def suspicious_source(f):

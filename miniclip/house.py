@@ -27,7 +27,7 @@ TEXT = {"context_length": 6, "vocab_size": 20, "width": 8, "heads": 2, "layers":
 VIT = {"embed_dim": 6, "quick_gelu": True, "text_cfg": TEXT,
        "vision_cfg": {"image_size": 8, "layers": 2, "width": 8, "head_width": 4, "patch_size": 4}}
 RESNET = {"embed_dim": 6, "quick_gelu": True, "text_cfg": TEXT,
-          "vision_cfg": {"image_size": 64, "layers": [1, 2, 1, 1], "width": 2, "head_width": 32}}
+          "vision_cfg": {"image_size": 64, "layers": [1, 2, 1, 1], "width": 4, "head_width": 32}}
 STATISTICS = ("*running_mean", "*running_var")          # averages, which the loss does not differentiate
 
 
@@ -258,7 +258,7 @@ def conv_norm_strided(x, p):
 @subject("bottleneck")
 def _(d):
     p = d.parameters(RESNET)["visual"]["layer2"][0]
-    return bottleneck, d.normal(2, 4, 4, 8), p, 2, True, {"entries": 8, "exclude": STATISTICS}
+    return bottleneck, d.normal(2, 4, 4, 16), p, 2, True, {"entries": 8, "exclude": STATISTICS}
 
 
 # ------------------------------------------------------------------------------------------ encoders

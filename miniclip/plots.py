@@ -140,7 +140,8 @@ def v_curve(curves, title="Error of a derivative against its step", ax=None):
     ax = ax or _axes(8, 4.4)
     for (method, (steps, errors)), color, marker in zip(curves.items(), (PURPLE, BLUE, ORANGE, GREEN, RED), "osD^v"):
         errors = np.where(np.isfinite(errors), np.maximum(errors, 1e-17), np.nan)
-        lowest = np.flatnonzero(errors <= max(np.nanmin(errors), np.finfo(float).eps))[-1]    # the longest that is as good
+        as_good = errors <= max(np.nanmin(errors), np.finfo(float).eps)
+        lowest = np.flatnonzero(as_good)[-1]            # the longest of such steps
         label = f"{method}: {errors[lowest]:.0e} at h = {steps[lowest]:.0e}"
         ax.plot(steps, errors, color=color, lw=1.6, label=label)
         ax.plot(steps[lowest], errors[lowest], marker, color=color, ms=8, clip_on=False, zorder=3)

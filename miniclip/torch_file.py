@@ -50,8 +50,8 @@ def read_torch(path):
                 raise ValueError("its tensors together claim more bytes than the file has")
             return _arrays(file, entries, prefix, tensors, size)
         # OSError, for an archive may send one to a place before its beginning.
-        except (ValueError, TypeError, LookupError, EOFError, OSError, OverflowError, NotImplementedError, RecursionError,
-                RuntimeError, struct.error, zipfile.BadZipFile) as error:
+        except (ValueError, TypeError, LookupError, EOFError, OSError, OverflowError, RuntimeError, struct.error,
+                zipfile.BadZipFile) as error:
             raise ValueError(f"{Path(path)} is a zip archive, as PyTorch's .pt files are, and no checkpoint "
                              f"({' '.join(str(error).split())[:300]}).") from None
 

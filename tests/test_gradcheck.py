@@ -267,7 +267,8 @@ def test_a_plain_function_with_its_gradient(method):
 
 
 def test_a_function_of_any_number_of_arrays():
-    report = check(lambda *xs: sum((x * x).sum() for x in xs), draw(3), draw((2, 2)), gradient=lambda *xs: tuple(2 * x for x in xs))
+    report = check(lambda *xs: sum((x * x).sum() for x in xs), draw(3), draw((2, 2)),
+                   gradient=lambda *xs: tuple(2 * x for x in xs))
     assert report.ok and [row.name for row in report.rows] == ["xs0", "xs1"]
     assert check(np.sum, draw(3), gradient=np.ones_like).ok
 
@@ -290,7 +291,8 @@ def test_the_backward_pass_in_single_precision():
     assert report.ok and 1e-9 < report.max_error < 1e-5 and report.tolerance == 1e-3
     assert {np.dtype(np.float32), np.dtype(np.complex128)} <= set(seen)
     assert not check(lambda x: (softmax(x)[0], lambda dy: 1.01 * softmax(x)[1](dy)), X, dtype=np.float32).ok
-    assert "the output (float64) is not float32" in problems(lambda x: (x.astype(float), lambda dy: dy), X, dtype=np.float32)
+    assert "the output (float64) is not float32" in problems(lambda x: (x.astype(float), lambda dy: dy), X,
+                                                             dtype=np.float32)
 
 
 # ------------------------------------------------------------------------------------------ kinks

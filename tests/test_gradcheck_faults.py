@@ -153,7 +153,8 @@ def attention_that_forgot_the_mask(dy, right, y, x, p, heads, mask):
     return self_attention(x, p, heads)[1](dy)
 
 
-@fault(attention_pool, normal(2, 2, 2, 4), pool_parameters(normal, 4, 4, 3), 2, at="p.positional_embedding", kind="never accumulated")
+@fault(attention_pool, normal(2, 2, 2, 4), pool_parameters(normal, 4, 4, 3), 2, at="p.positional_embedding",
+       kind="never accumulated")
 def attention_pool_position_of_the_first_token_forgotten(dy, right, y, *args):
     dx, grads = right(dy)
     position = grads["positional_embedding"].copy()
