@@ -111,7 +111,7 @@ def name_factor(alpha, e):
             return kind, f"it is {alpha:.6g} times what it should be: {meaning}."
         if abs(alpha + value) <= CLOSE * abs(value):
             return kind, f"it is {alpha:.6g} times what it should be: the sign is wrong, and {meaning}."
-    return "factor", f"it is {alpha:.6g} times what it should be, everywhere: a constant is wrong."
+    return "factor", f"it is {alpha:.6g} times what it should be: a constant is wrong."
 
 
 def known_factors(e):
@@ -196,14 +196,15 @@ def some_indices(e):
     if share > 0.9 and axis is None:
         return None
     a, n = e.claimed[wrong], e.found[wrong]
-    where = (f"only {describe(indices)} of axis {axis} is wrong" if axis is not None
+    where = (f"only entry {[int(i[0]) for i in np.nonzero(wrong)]} is wrong" if wrong.sum() == 1 < wrong.size
+             else f"only {describe(indices)} of axis {axis} is wrong" if axis is not None
              else f"only some indices are wrong, {wrong.sum()} of {e.known.sum()}")
     for name, ids in e.constants.items():
         if axis == 0 and getattr(ids, "dtype", np.dtype(float)).kind in "iu" and ids.size:
             values, counts = np.unique(ids, return_counts=True)
             if set(indices) <= set(values[counts > 1]):
-                return "overwritten", (f"{where}, and these occur more than once in {name}: each overwrites the one "
-                                       "before, where they must be added up (np.add.at).")
+                return "overwritten", (f"{where}: an id that stands more than once in {name} overwrites what was there, "
+                                       "where all must be added up (np.add.at).")
     if not a.any():
         return "never accumulated", f"{where}: it is 0 there, never computed or never added up."
     if not n.any():
@@ -272,7 +273,7 @@ def centring(e):
     also = " Its projection is missing too: mean and variance were taken for constants." if projection(e) else ""
     return "centring", (f"it must sum to 0 over {over}, for the output does not change when a constant is added there, "
                         "and it does not: the centring of a softmax or norm, the term with the sum or mean, was "
-                        f"forgotten.{also}")
+                        f"forgotten, or is another than it should be.{also}")
 
 
 def projection(e):
@@ -284,8 +285,9 @@ def projection(e):
             continue
         x = e.x - e.x.mean(axes, keepdims=True) if vanishes(e.found, axes, CLOSE) else e.x
         if vanishes(x * e.found, axes, 3e-3) and not vanishes(x * e.claimed, axes, 0.03):
-            return "projection", ("it must be across x, for the output does not change with the length of x, and it is "
-                                  "not: a norm's second term, x̂ times the mean of (gradient ∘ x̂), was forgotten.")
+            return "projection", (f"it must be across {e.name}, for the output does not change with the length of "
+                                  f"{e.name}, and it is not: a norm's second term, x̂ times the mean of (gradient ∘ x̂), "
+                                  "was forgotten.")
     return None
 
 

@@ -15,8 +15,9 @@ The claim is tested against the forward pass alone, in one of four ways:
                 sum, so one evaluation sees them all, however many there are.
 
 derivatives.py has the formulas. Why c is random: each row of a softmax sums to 1 and each row of a
-layer norm to a constant, so for c all ones the gradient is 0, and a forgotten term is not seen. So too
-with parameters: a backward that forgets the weight of a layer norm is right while the weight is 1.
+layer norm to a constant, so for c all ones the gradient is 0, and so is much that is wrong: a layer norm
+without its second term, a softmax without its factor y. So too with parameters: a backward that forgets
+the weight of a layer norm is right while the weight is 1.
 
     print(check(layer_norm, x, weight, bias))                                 # a layer of this house
     print(check(lambda x: (x**2).sum(), x, gradient=lambda x: 2 * x))         # any function, any gradient
@@ -109,7 +110,7 @@ class Array:
         claimed, found = np.delete(claimed, kinks), np.delete(found, kinks)
         error = errors.max(initial=0)
         worst = looked_at[errors.argmax()] if len(looked_at) else 0
-        row = Row(self.name, self.gradient.shape, analytic=float(np.abs(self.claimed).max()),
+        row = Row(self.name, self.gradient.shape, analytic=float(np.abs(claimed).max(initial=0)),
                   numeric=float(np.abs(found).max(initial=0)), error=0.0)
         if len(looked_at) < size:
             u = rng.standard_normal(size)
@@ -122,16 +123,18 @@ class Array:
                     worst = culprit(lambda u: abs(self.slope(u) - u @ self.claimed), u)
             error = np.maximum(error, missed)
             if not len(looked_at):
-                claimed, found, row.numeric = np.array([expected]), np.array([along]), abs(along)
+                claimed, found = np.array([expected]), np.array([along])
+                row.analytic, row.numeric = abs(expected), abs(along)
         row.error, row.scale, row.cosine = float(error), *likeness(claimed, found, floor)
-        row.index = tuple(int(i) for i in np.unravel_index(worst, self.gradient.shape))
+        if len(looked_at) or not error <= tolerance:
+            row.index = tuple(int(i) for i in np.unravel_index(worst, self.gradient.shape))
         if not error <= tolerance:
             self.explain(row, worst, largest, floor, tolerance)
         elif kinks:
             row.verdict = "kink"
             row.why = (f"{self.name} is at a kink here, or within a step of one: the slope jumps, and what backward says "
                        f"is right on one side or between the two ({len(kinks)} of {max(1, len(looked_at))} looked at).")
-        elif row.analytic <= tolerance * floor:
+        elif np.abs(self.claimed).max() <= tolerance * floor:
             row.verdict = "zero"
         return row
 

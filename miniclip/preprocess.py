@@ -2,6 +2,10 @@
 
 CLIP's own preprocessing: the shorter side resized to the model's size (bicubic, anti-aliased), the
 centre cut out, values scaled to 0..1, then less the mean and over the deviation of each channel.
+
+Pictures become RGB first, transparent ones on white. OpenAI's code resizes first, which is the same for RGB
+and grey; but Pillow resizes pictures with a palette, and those of one bit, by nearest neighbour only, and
+an alpha channel is thrown away there.
 """
 
 import numpy as np

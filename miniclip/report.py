@@ -20,8 +20,8 @@ class Row:
 
     name: str
     shape: tuple
-    analytic: float                     # largest absolute value that backward gives, where looked at
-    numeric: float                      # and that the forward pass gives
+    analytic: float                     # largest absolute value that backward gives, where looked at; of "adjoint",
+    numeric: float                      # that of ⟨Jᵀ c, u⟩. And what the forward pass gives: of "adjoint", ⟨c, J u⟩
     error: float                        # worst relative error
     scale: float = np.nan               # α
     cosine: float = np.nan
@@ -43,7 +43,7 @@ class Row:
 
         return (self.name, " × ".join(map(str, self.shape)) or "number", f"{self.analytic:.1e}",
                 f"{self.numeric:.1e}", f"{self.error:.1e}", number(self.scale, ".6g"), number(self.cosine, ".6f"),
-                str(list(self.index)) if self.shape else "", self.verdict)
+                str(list(self.index)) if self.index else "", self.verdict)
 
     def notes(self):
         """Sentences about what is not simply right."""
@@ -76,7 +76,9 @@ class Report:
     @property
     def headline(self):
         """One line: what was checked, how, and whether it is right."""
-        return (f"{self.function}: {self.method}, {'ok' if self.ok else 'WRONG'}, worst error {self.max_error:.1e} "
+        bad = {row.verdict for row in self.rows if not row.ok}
+        verdict = "ok" if self.ok else "unsafe" if bad == {"unsafe"} else "WRONG"
+        return (f"{self.function}: {self.method}, {verdict}, worst error {self.max_error:.1e} "
                 f"(at most {self.tolerance:.0e})")
 
     def to_json(self):
@@ -106,8 +108,9 @@ class Report:
         if self.rows:
             lines.append("<table><tr>" + "".join(f"<th>{escape(name)}</th>" for name in COLUMNS) + "</tr>")
             for row in self.rows:
-                *cells, verdict = row.cells()
-                lines.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+                name, *cells, verdict = row.cells()
+                lines.append(f"<tr><td style='text-align:left'>{escape(name)}</td>"
+                             + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
                              + f"<td style='color:{colour[row.ok]}'>{escape(verdict)}</td></tr>")
                 lines += [f"<tr><td colspan='{len(COLUMNS)}' style='text-align:left'>{escape(note)}</td></tr>"
                           for note in row.notes()]
