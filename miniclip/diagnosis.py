@@ -320,6 +320,7 @@ def jacobian(e):
 
 
 def off_diagonal(matrix, size):
+    """Whether a square matrix has anything but its diagonal, measured by `size`."""
     return np.abs(matrix - np.diag(np.diag(matrix))).max() > CLOSE * size
 
 

@@ -90,6 +90,7 @@ class Array:
         self.claimed = self.gradient.ravel()
 
     def slope(self, u, method=None):
+        """The derivative of F along u, a direction for this array."""
         return self.point.slope(self.name, self.cotangent, method or self.method, u)
 
     def at(self, i, method=None):
@@ -97,43 +98,42 @@ class Array:
         return self.slope(np.eye(1, self.claimed.size, i)[0], method)
 
     def compare(self, entries, rng, tolerance, floor):
-        """Entry by entry where looked at, then the rest along one random direction -> `Row`."""
+        """Entry by entry where looked at, then all together along one random direction -> `Row`."""
         size = self.claimed.size
         looked_at = rng.permutation(size)[:0 if self.method == "adjoint" else entries]
-        found = np.array([self.at(i) for i in looked_at])
-        claimed = self.claimed[looked_at]
+        claimed, found = self.claimed[looked_at], np.array([self.at(i) for i in looked_at])
         largest = max(np.abs(self.claimed).max(), np.abs(found).max(initial=0))
         errors = np.abs(claimed - found) / max(largest, floor)
         failed = np.flatnonzero(errors > tolerance)
-        kinks = list(failed[self.at_kinks(looked_at[failed])])
+        kinks = failed[self.at_kinks(looked_at[failed])]
         errors[kinks] = 0
-        claimed, found = np.delete(claimed, kinks), np.delete(found, kinks)
+        claimed, found, bent = np.delete(claimed, kinks), np.delete(found, kinks), len(kinks)
         error = errors.max(initial=0)
-        worst = looked_at[errors.argmax()] if len(looked_at) else 0
-        row = Row(self.name, self.gradient.shape, analytic=float(np.abs(claimed).max(initial=0)),
-                  numeric=float(np.abs(found).max(initial=0)), error=0.0)
+        worst = looked_at[errors.argmax()] if len(looked_at) else None
+
         if len(looked_at) < size:
             u = rng.standard_normal(size)
             along, expected = self.slope(u), float(u @ self.claimed)
             missed = abs(along - expected) / max(np.sqrt(self.claimed @ self.claimed), floor)
-            if missed > max(error, tolerance):
-                if self.is_kink(u):
-                    kinks, missed = [*kinks, u], 0.0
-                else:
-                    worst = culprit(lambda u: abs(self.slope(u) - u @ self.claimed), u)
+            if missed > max(error, tolerance) and self.is_kink(u):
+                bent, missed = bent + 1, 0.0
+            elif missed > max(error, tolerance):
+                worst = culprit(lambda u: abs(self.slope(u) - u @ self.claimed), u)
             error = np.maximum(error, missed)
             if not len(looked_at):
                 claimed, found = np.array([expected]), np.array([along])
-                row.analytic, row.numeric = abs(expected), abs(along)
-        row.error, row.scale, row.cosine = float(error), *likeness(claimed, found, floor)
-        if len(looked_at) or not error <= tolerance:
+
+        scale, cosine = likeness(claimed, found, floor)
+        row = Row(self.name, self.gradient.shape, float(np.abs(claimed).max(initial=0)),
+                  float(np.abs(found).max(initial=0)), float(error), scale, cosine)
+        if worst is not None:
             row.index = tuple(int(i) for i in np.unravel_index(worst, self.gradient.shape))
         if not error <= tolerance:
-            self.explain(row, worst, largest, floor, tolerance)
-        elif kinks:
+            self.explain(row, 0 if worst is None else worst, largest, floor, tolerance)
+        elif bent:
             row.verdict = "kink"
             row.why = (f"{self.name} is at a kink here, or within a step of one: the slope jumps, and what backward says "
-                       f"is right on one side or between the two ({len(kinks)} of {max(1, len(looked_at))} looked at).")
+                       f"is right on one side or between the two ({bent} of {max(1, len(looked_at))} looked at).")
         elif np.abs(self.claimed).max() <= tolerance * floor:
             row.verdict = "zero"
         return row

@@ -179,6 +179,7 @@ def _(d):
 
 
 def batch_norm_subject(training):
+    """Batch norm with its own statistics or with the running ones."""
     def make(d):
         c = d.size()
         x = d.normal(d.size(2, 4), d.size(2, 3), d.size(2, 3), c) + 1
@@ -198,6 +199,7 @@ def _(d):
 
 
 def attention_subject(causal):
+    """Self-attention that sees everything, or only what came before."""
     def make(d):
         heads, t = d.size(1, 3), d.size()
         width = heads * d.size(1, 4)
@@ -252,6 +254,7 @@ def _(d):
 
 
 def conv_norm_strided(x, p):
+    """conv_norm as the stem of the ResNet calls it."""
     return conv_norm(x, p, 1, True, stride=2, padding=1)
 
 

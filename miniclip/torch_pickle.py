@@ -40,6 +40,7 @@ class Module:
 
 @dataclass(eq=False, slots=True)
 class Storage:
+    """Where numbers lie: in the entry data/<key> of the archive."""
     dtype: str
     key: str
     size: int                          # numbers
