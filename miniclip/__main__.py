@@ -210,8 +210,8 @@ def parser():
                    "never looking at Fluent; for choosing recipes")
 
     e = command("evaluate", run_evaluate, "Zero-shot accuracy of a checkpoint.", "evaluate emoji")
-    e.add_argument("checkpoint", nargs="?", default="emoji", help="emoji (the one that ships), a file, a folder, or the "
-                   "name of a model that was downloaded, openai/clip-vit-base-patch32 (default: emoji)")
+    e.add_argument("checkpoint", nargs="?", default="emoji", help="emoji (the one that ships), a file, a folder, or "
+                   "the name of a model that was downloaded, openai/clip-vit-base-patch32 (default: emoji)")
     e.add_argument("--data", help="as for train (default: what it was trained on)")
     e.add_argument("--hold-out", metavar="STYLE", help="emoji: the style to be tested on (default: fluent)")
     e.add_argument("--json", action="store_true", help="print JSON")

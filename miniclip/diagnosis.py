@@ -203,8 +203,8 @@ def some_indices(e):
         if axis == 0 and getattr(ids, "dtype", np.dtype(float)).kind in "iu" and ids.size:
             values, counts = np.unique(ids, return_counts=True)
             if set(indices) <= set(values[counts > 1]):
-                return "overwritten", (f"{where}: an id that stands more than once in {name} overwrites what was there, "
-                                       "where all must be added up (np.add.at).")
+                return "overwritten", (f"{where}: an id that stands more than once in {name} overwrites what was "
+                                       "there, where all must be added up (np.add.at).")
     if not a.any():
         return "never accumulated", f"{where}: it is 0 there, never computed or never added up."
     if not n.any():
@@ -286,8 +286,8 @@ def projection(e):
         x = e.x - e.x.mean(axes, keepdims=True) if vanishes(e.found, axes, CLOSE) else e.x
         if vanishes(x * e.found, axes, 3e-3) and not vanishes(x * e.claimed, axes, 0.03):
             return "projection", (f"it must be across {e.name}, for the output does not change with the length of "
-                                  f"{e.name}, and it is not: a norm's second term, x̂ times the mean of (gradient ∘ x̂), "
-                                  "was forgotten.")
+                                  f"{e.name}, and it is not: a norm's second term, x̂ times the mean of (gradient ∘ "
+                                  "x̂), was forgotten.")
     return None
 
 
@@ -308,8 +308,8 @@ def jacobian(e):
             turned = np.flip(taken.reshape(y_shape + x_shape), [*some, *(len(y_shape) + i for i in some)])
             if alike(turned.reshape(true.shape), true) and not alike(taken, true):
                 over = ", ".join(map(str, some))
-                return "turned", (f"it is right when axis {over} runs the other way: the kernel must be turned by 180° in "
-                                  "the backward pass.")
+                return "turned", (f"it is right when axis {over} runs the other way: the kernel must be turned by 180° "
+                                  "in the backward pass.")
     size = np.abs(true).max()
     if true.shape[0] == true.shape[1] and not off_diagonal(true, size) and not off_diagonal(taken, size):
         return "slope", "each entry depends on its own alone, as it should, but by the slope of another function."

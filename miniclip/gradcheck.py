@@ -132,8 +132,8 @@ class Array:
             self.explain(row, 0 if worst is None else worst, largest, floor, tolerance)
         elif bent:
             row.verdict = "kink"
-            row.why = (f"{self.name} is at a kink here, or within a step of one: the slope jumps, and what backward says "
-                       f"is right on one side or between the two ({bent} of {max(1, len(looked_at))} looked at).")
+            row.why = (f"{self.name} is at a kink here, or within a step of one: the slope jumps, and what backward "
+                       f"says is right on one side or between the two ({bent} of {max(1, len(looked_at))} looked at).")
         elif np.abs(self.claimed).max() <= tolerance * floor:
             row.verdict = "zero"
         return row

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from miniclip.sealed import read_arrays, sealed, write_arrays, write_files
+from miniclip.sealed import read_arrays, sealed, write_files
 from test_checkpoint import refusal
 from test_checkpoint_refused import no_waiting_for_the_disk, replace  # noqa: F401
 
