@@ -7,8 +7,8 @@
 Measured are one whole training step in float32 (both encoders, the loss, every gradient, AdamW, the bound of the
 temperature), and encoding pictures and texts without gradients; three models, all sides on the same processors:
 
-    ours       miniclip's step as train.py takes it; beyond what its peers do it clips the gradient and keeps
-               a moving average of the parameters
+    ours       miniclip's step as train.py takes it, less what its peers do not do: clipping the gradient and the
+               moving average of the parameters
     floor      the matrix products of that step alone, on arrays that are there already: what no arrangement
                of the rest could beat
     torch      PyTorch, eager                compile    torch.compile; it needs a C++ compiler

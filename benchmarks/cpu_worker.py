@@ -85,7 +85,7 @@ class Ours:
         self.gradient = self.params.like(np.empty_like(self.params.vector))
         beta1, beta2 = SETTINGS["betas"]
         self.optimizer = AdamW(self.params, beta1, beta2, SETTINGS["epsilon"], SETTINGS["weight_decay"],
-                               average_decay=0.98)
+                               clip=None)
 
     def loss_and_gradient(self):
         """The loss and {name: gradient} of the batch as one shard, as its peers have it."""
@@ -96,12 +96,11 @@ class Ours:
         return float(loss), flatten(self.gradient.tree)
 
     def step(self):
-        """The loss, its gradient, clipping, AdamW, the average of parameters, and the temperature's bound."""
+        """The loss, its gradient, AdamW, and the temperature's bound."""
         from miniclip.step import loss_and_gradient
 
         result = loss_and_gradient(self.params.tree, self.shards, self.config, self.gradient, self.map)
-        norm = self.optimizer.gradient_norm(self.gradient, self.map)
-        self.optimizer.step(self.gradient, SETTINGS["learning_rate"], self.map, norm)
+        self.optimizer.step(self.gradient, SETTINGS["learning_rate"], self.map)
         return float(result["loss"])
 
     def encode(self):

@@ -16,40 +16,96 @@ def causal_mask(tokens, xp, dtype):
     return xp.triu(xp.full((tokens, tokens), -math.inf, dtype), 1)
 
 
-def self_attention(x, p, heads, mask=None):
+def attend(q, k, v, mask=None, out=None):
+    """The equation above: softmax(Q Kᵀ / √d + mask) V.
+
+    q (…, A, d), k and v (…, T, d), mask (A, T) or one for each of the first axis, or None -> y (…, A, d). out: where
+    y is written. backward(dy, out=(None, None, None)) -> dq, dk, dv, written there.
+    """
+    xp = array_module(q)
+    weights, softmax_ = attention_weights(xp.matmul(q, k.swapaxes(-1, -2)), q.shape[-1] ** -0.5, mask)
+    y = xp.matmul(weights, v, out=out)
+
+    def backward(dy, out=(None, None, None)):
+        dscores = softmax_(xp.matmul(dy, v.swapaxes(-1, -2)))
+        return (xp.matmul(dscores, k, out=out[0]),
+                xp.matmul(dscores.swapaxes(-1, -2), q, out=out[1]),
+                xp.matmul(weights.swapaxes(-1, -2), dy, out=out[2]))
+
+    return y, backward
+
+
+def attention_weights(scores, scale, mask=None):
+    """softmax(scale · scores + mask) over the last axis.
+
+    scores (…, A, T), scale a number, mask as in `attend` -> weights (…, A, T); backward(dweights) -> dscores.
+    """
+    scaled = scores * scale
+    if mask is not None:
+        scaled += mask
+    weights, softmax_ = softmax(scaled)
+
+    def backward(dweights):
+        return softmax_(dweights) * scale
+
+    return weights, backward
+
+
+def self_attention(x, p, heads, mask=None, at=None):
     """Multi-head self-attention.
 
     x (N, T, D); p: in_proj_weight (3D, D) and in_proj_bias (3D,) (queries, keys, values in that
     order), out_proj.weight (D, D), out_proj.bias (D,); mask (T, T), added to the scores, or None
     -> y (N, T, D). Raises ValueError when D is not divisible by `heads`.
+    at: positions (N,), where only what one position of each row hears is wanted -> y (N, 1, D).
     """
     n, t, width = x.shape
     if heads < 1 or width % heads:
         raise ValueError(f"attention of width {width} cannot be split into {heads} heads.")
+    if at is not None:
+        return _self_attention_at(x, p, heads, mask, at)
     xp = array_module(x)
-    scale = (width // heads) ** -0.5
 
-    def split(rows):                                   # (N, T, …·D) -> (…, N, H, T, d)
+    def split(rows):                                   # (N, T, …·D) -> (…, N, H, T, d), a view
         return rows.reshape(n, t, -1, heads, width // heads).transpose(2, 0, 3, 1, 4)
 
     qkv, project = linear(x, p["in_proj_weight"], p["in_proj_bias"])
-    q, k, v = split(qkv)
-    scores = q @ k.swapaxes(-1, -2) * scale            # (N, H, T, T)
-    weights, softmax_ = softmax(scores if mask is None else scores + mask)
-    mixed = (weights @ v).transpose(0, 2, 1, 3).reshape(n, t, width)
+    mixed = xp.empty((n, t, width), x.dtype)           # the heads write side by side into it
+    _, attend_ = attend(*split(qkv), mask, out=split(mixed)[0])
     y, out = linear(mixed, p["out_proj"]["weight"], p["out_proj"]["bias"])
 
     def backward(dy):
         dmixed, d_out = out(dy)
-        dmixed = split(dmixed)[0]
-        dscores = softmax_(dmixed @ v.swapaxes(-1, -2)) * scale
-        dqkv = xp.empty((n, t, 3, heads, width // heads), dy.dtype)
-        dq, dk, dv = dqkv.transpose(2, 0, 3, 1, 4)     # views: written in place, no transpose after
-        dq[...] = dscores @ k
-        dk[...] = dscores.swapaxes(-1, -2) @ q
-        dv[...] = weights.swapaxes(-1, -2) @ dmixed
-        dx, d_in = project(dqkv.reshape(n, t, 3 * width))
+        dqkv = xp.empty((n, t, 3 * width), dy.dtype)
+        attend_(split(dmixed)[0], out=split(dqkv))
+        dx, d_in = project(dqkv)
         return dx, {"in_proj_weight": d_in["weight"], "in_proj_bias": d_in["bias"], "out_proj": d_out}
+
+    return y, backward
+
+
+def _self_attention_at(x, p, heads, mask, at):
+    # Only position `at` asks, so the others need no query; keys and values are still everyone's.
+    n, t, width = x.shape
+    xp, size = array_module(x), width // heads
+    rows = xp.arange(n)
+    weight, bias = p["in_proj_weight"], p["in_proj_bias"]
+
+    q, ask = linear(x[rows, at], weight[:width], bias[:width])
+    kv, offer = linear(x, weight[width:], bias[width:])
+    k, v = kv.reshape(n, t, 2, heads, size).transpose(2, 0, 3, 1, 4)
+    mixed, attend_ = attend(q.reshape(n, heads, 1, size), k, v, None if mask is None else mask[at][:, None, None])
+    y, out = linear(mixed.reshape(n, 1, width), p["out_proj"]["weight"], p["out_proj"]["bias"])
+
+    def backward(dy):
+        dmixed, d_out = out(dy)
+        dkv = xp.empty((n, t, 2, heads, size), dy.dtype)
+        dq, _, _ = attend_(dmixed.reshape(n, heads, 1, size), out=(None, *dkv.transpose(2, 0, 3, 1, 4)))
+        dx, d_offer = offer(dkv.reshape(n, t, 2 * width))
+        dasked, d_ask = ask(dq.reshape(n, width))
+        dx[rows, at] += dasked
+        return dx, {"in_proj_weight": xp.concatenate([d_ask["weight"], d_offer["weight"]]),
+                    "in_proj_bias": xp.concatenate([d_ask["bias"], d_offer["bias"]]), "out_proj": d_out}
 
     return y, backward
 

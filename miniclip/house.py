@@ -1,8 +1,6 @@
 """Every backward pass of the house at a random point: what `python -m miniclip gradcheck` proves.
 
-A seed decides sizes, parameters and inputs. Nothing is 0 or 1 by construction, neither a bias nor the
-weight of a norm, for there a forgotten one would not be seen. The towers are small but whole: every
-kind of parameter that the real models have is in them.
+The sizes, parameters and inputs are drawn in draw.py, as a seed decides.
 """
 
 from fnmatch import fnmatchcase
@@ -10,24 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .attention import attention_pool, causal_mask, self_attention
+from .attention import attend, attention_pool, attention_weights, causal_mask, self_attention
 from .conv import average_pool, batch_norm, conv2d
+from .draw import RESNET, VIT, Draw
 from .gradcheck import check
 from .layers import embedding, gelu, l2_normalize, layer_norm, linear, quick_gelu, relu, softmax
 from .loss import clip_loss, contrastive_loss, siglip_loss, symmetric_cross_entropy
-from .model import encode_image, initialize
+from .model import encode_image
 from .resnet import bottleneck, conv_norm, modified_resnet
 from .step import loss_and_gradient
 from .text import encode_text
 from .transformer import mlp, residual_block, transformer
-from .tree import Flat, flatten, tree_map, unflatten
+from .tree import Flat
 from .vit import vision_transformer
 
-TEXT = {"context_length": 6, "vocab_size": 20, "width": 8, "heads": 2, "layers": 2}
-VIT = {"embed_dim": 6, "quick_gelu": True, "text_cfg": TEXT,
-       "vision_cfg": {"image_size": 8, "layers": 2, "width": 8, "head_width": 4, "patch_size": 4}}
-RESNET = {"embed_dim": 6, "quick_gelu": True, "text_cfg": TEXT,
-          "vision_cfg": {"image_size": 64, "layers": [1, 2, 1, 1], "width": 4, "head_width": 32}}
 STATISTICS = ("*running_mean", "*running_var")          # averages, which the loss does not differentiate
 
 
@@ -75,60 +69,6 @@ def check_house(name, seed=0, least=2, **options):
     report = check(f, *args, **own | {"cotangent_seed": seed} | options)
     report.function = name
     return report
-
-
-class Draw:
-    """Random numbers and sizes from one seed."""
-
-    def __init__(self, seed, least=1):
-        self.rng, self.least = np.random.default_rng(seed), least
-
-    def normal(self, *shape, scale=1.0):
-        return self.rng.standard_normal(shape) * scale
-
-    def size(self, low=1, high=5):
-        """The length of an axis."""
-        return self.number(min(max(low, self.least), high), high)
-
-    def number(self, low, high):
-        return int(self.rng.integers(low, high + 1))
-
-    def weight(self, out, k):
-        """A matrix that keeps the size of what it is applied to."""
-        return self.normal(out, k, scale=k**-0.5)
-
-    def dense(self, out, k):
-        return {"weight": self.weight(out, k), "bias": self.normal(out)}
-
-    def norm(self, n):
-        return {"weight": self.normal(n), "bias": self.normal(n)}
-
-    def block(self, d):
-        return {"ln_1": self.norm(d), "ln_2": self.norm(d),
-                "attn": {"in_proj_weight": self.weight(3 * d, d), "in_proj_bias": self.normal(3 * d),
-                         "out_proj": self.dense(d, d)},
-                "mlp": {"c_fc": self.dense(4 * d, d), "c_proj": self.dense(d, 4 * d)}}
-
-    def statistics(self, c):
-        return self.normal(c), self.normal(c)**2 + 0.5
-
-    def parameters(self, config):
-        """A whole model's, none of them where `initialize` puts it."""
-        p = tree_map(lambda a: a + self.normal(*a.shape, scale=0.2), initialize(config, 0, np.float64))
-        return unflatten({name: leaf * leaf + 0.5 if name.endswith("running_var") else leaf
-                          for name, leaf in flatten(p).items()})
-
-    def images(self, n, config):
-        return self.normal(n, 3, *[config["vision_cfg"]["image_size"]] * 2)
-
-    def tokens(self, n):
-        """start, some ids, end, zeros."""
-        start, end = TEXT["vocab_size"] - 2, TEXT["vocab_size"] - 1
-        rows = self.rng.integers(1, start, (n, TEXT["context_length"]))
-        rows[:, 0] = start
-        for row, place in zip(rows, self.rng.integers(1, TEXT["context_length"], n)):
-            row[place], row[place + 1:] = end, 0
-        return rows
 
 
 # ------------------------------------------------------------------------------------------ layers
@@ -215,6 +155,27 @@ subject("self_attention")(attention_subject(False))
 subject("self_attention (causal)")(attention_subject(True))
 
 
+@subject("self_attention (at one position)")
+def _(d):
+    heads, t, n = d.size(1, 3), d.size(2), d.size(1, 3)
+    width = heads * d.size(1, 4)
+    return (self_attention, d.normal(n, t, width), d.block(width)["attn"], heads, causal_mask(t, np, np.float64),
+            d.rng.integers(1, t, n), {"entries": 32, "exclude": ["mask"]})
+
+
+@subject("attend")
+def _(d):
+    shape, t, size = (d.size(1, 3), d.size(1, 3)), d.size(), d.size()
+    return attend, d.normal(*shape, d.size(), size), d.normal(*shape, t, size), d.normal(*shape, t, size)
+
+
+@subject("attention_weights")
+def _(d):
+    t = d.size(2)
+    return (attention_weights, d.normal(d.size(1, 3), t, t), (2 * d.number(1, 4) + 1) / 4, causal_mask(t, np, np.float64),
+            {"entries": 32, "exclude": ["mask"]})
+
+
 @subject("attention_pool")
 def _(d):
     heads = d.size(1, 3)
@@ -243,6 +204,12 @@ for again in (False, True):
     subject("transformer" + " (recomputed)" * again)(
         lambda d, again=again: (transformer, d.normal(2, 3, 4), {"resblocks": [d.block(4), d.block(4)]}, 2, None, gelu,
                                 again, {"entries": 8}))
+
+
+@subject("transformer (at one position)")
+def _(d):
+    return (transformer, d.normal(2, 3, 4), {"resblocks": [d.block(4), d.block(4)]}, 2, None, quick_gelu, False,
+            d.rng.integers(1, 3, 2), {"entries": 8})
 
 
 @subject("conv_norm")

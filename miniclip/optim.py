@@ -14,7 +14,7 @@ from .model import MAXIMUM_LOGIT_SCALE
 from .step import is_statistic
 from .tree import flatten
 
-BLOCK = 1 << 15                                         # numbers updated at once: four vectors of them fit in cache
+BLOCK = 1 << 17                                         # numbers updated at once: more leave the cache, fewer wait for Python
 STATISTIC_RATE = 0.1                                    # PyTorch's momentum of batch normalisation's averages
 
 
@@ -28,7 +28,8 @@ def learning_rate(step, steps, peak, warmup):
 class AdamW:
     """The optimiser of one `Flat` of parameters, which it changes in place.
 
-    Besides θ it keeps `average`, an exponential moving average of θ (Polyak): what is evaluated and kept.
+    Besides θ it keeps `average`, an exponential moving average of θ (Polyak): what is evaluated and kept. With
+    average_decay 0 that is θ itself. clip: the largest norm of the gradient, or None for any.
     `state()` and `restore()` give and take everything that the next step depends on.
     """
 
@@ -38,7 +39,7 @@ class AdamW:
         self.weight_decay, self.clip, self.average_decay = weight_decay, clip, average_decay
         self.count = 0
         self.m, self.v = xp.zeros_like(params.vector), xp.zeros_like(params.vector)
-        self.average = params.like(params.vector.copy())
+        self.average = params.like(params.vector.copy()) if average_decay else params
         self._blocks = []                               # (slice, "weight" | "vector" | "statistic")
         leaves = flatten(params.tree)
         for name, place in params.slices.items():
@@ -55,15 +56,18 @@ class AdamW:
     def step(self, gradient, lr, map=map, norm=None):
         """One update from a `Flat` of gradients; returns their norm before clipping (Pascanu et al. 2013).
 
-        norm: what `gradient_norm` gave for this gradient, where it is known already.
+        norm: what `gradient_norm` gave for this gradient, where it is known already. Where nothing is clipped it
+        is not computed, and returned as it was given.
 
         Afterwards logit_scale is bounded to ln 100, here and not in the forward pass, where a bound would
         have a gradient of zero.
         """
         xp = array_module(gradient.vector)
         self.count += 1
-        norm = self.gradient_norm(gradient, map) if norm is None else norm
-        shrink = xp.minimum(1, self.clip / (norm + 1e-6)).astype(gradient.vector.dtype)
+        shrink = 1
+        if self.clip is not None:
+            norm = self.gradient_norm(gradient, map) if norm is None else norm
+            shrink = xp.minimum(1, self.clip / (norm + 1e-6)).astype(gradient.vector.dtype)
         step_size = lr / (1 - self.beta1**self.count)
         correction = (1 - self.beta2**self.count) ** -0.5
         follow = 1 - min(self.average_decay, self.count / (self.count + 9))   # a young average forgets faster
@@ -75,20 +79,25 @@ class AdamW:
                 theta -= STATISTIC_RATE * g
             else:
                 m, v = self.m[place], self.v[place]
-                g = g * shrink
+                # `part` is, in turn, (1 − β₁) g, (1 − β₂) g², √v̂ + ε and the step: one array for all.
+                part = g * ((1 - self.beta1) * shrink)
                 m *= self.beta1
-                m += (1 - self.beta1) * g
-                g *= g
-                g *= 1 - self.beta2
+                m += part
+                part *= part
+                part *= (1 - self.beta2) / (1 - self.beta1)**2
                 v *= self.beta2
-                v += g
-                scale = xp.sqrt(v)
-                scale *= correction
-                scale += self.eps
+                v += part
+                xp.sqrt(v, out=part)
+                part *= correction
+                part += self.eps
+                xp.divide(m, part, out=part)
+                part *= step_size
                 if kind == "weight":
                     theta *= 1 - lr * self.weight_decay
-                theta -= step_size * (m / scale)
-            average += follow * (theta - average)
+                theta -= part
+            if self.average is not self.params:
+                average *= 1 - follow
+                average += follow * theta
 
         list(map(update, self._blocks))
         for tree in (self.params.tree, self.average.tree):

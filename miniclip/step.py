@@ -3,9 +3,9 @@
     embed every shard of the batch -> all embeddings -> loss and its gradient -> pull each shard back
 
 CLIP's loss couples the whole batch, but only through the embeddings. So a batch can be embedded in
-shards, on threads or in turn, and each shard's gradient pulled back alone. What a shard computes does
-not depend on who computes it or when, and shards are summed in their order: the same shards give the
-same bits on any number of threads. (The norms of the ResNet take their statistics from one shard, as
+shards, on threads or in turn, and each shard's gradient pulled back alone, pictures and texts apart. What
+a shard computes does not depend on who computes it or when, and shards are summed in their order: the
+same shards give the same bits on any number of threads. (The norms of the ResNet take their statistics from one shard, as
 the paper's took them from one GPU.)
 """
 
@@ -25,45 +25,52 @@ def loss_and_gradient(params, shards, config, gradient, map=map, recompute=False
     Returns {"loss": (), "d_logit_scale": (), "image_features": (N, E), "text_features": (N, E)}.
     """
     xp = array_module(params["logit_scale"])
+    tasks = [(encoder, i) for encoder in ("image", "text") for i in range(len(shards))]
     backwards = {}
 
-    def embed(i):
+    def embed(task):
+        encoder, i = task
         images, tokens = shards[i]
-        image_features, backward_image = encode_image(params, images, config, training=True)
-        text_features, backward_text = encode_text(params, tokens, config)
+        if encoder == "image":
+            return encode_image(params, images, config, training=True)
+        return encode_text(params, tokens, config)
+
+    def forward(task):
+        features, backward = embed(task)
         if not recompute:
-            backwards[i] = backward_image, backward_text
-        return image_features, text_features, backward_image, backward_text
+            backwards[task] = backward
+        return features
 
-    def forward(i):
-        return embed(i)[:2]
-
-    image_features, text_features = map(xp.concatenate, zip(*map(forward, range(len(shards)))))
+    features = list(map(forward, tasks))
+    image_features, text_features = xp.concatenate(features[:len(shards)]), xp.concatenate(features[len(shards):])
     value, backward = loss(image_features, text_features, params["logit_scale"])
     d_image, d_text, d_logit_scale = backward()
     starts = [0]
     for images, _ in shards:
         starts.append(starts[-1] + len(images))
 
-    def pull_back(i):
-        backward_image, backward_text = embed(i)[2:] if recompute else backwards[i]
-        backwards.pop(i, None)                          # a shard's activations are freed as it is done
-        rows = slice(starts[i], starts[i + 1])
-        return flatten({**backward_image(d_image[rows]), **backward_text(d_text[rows])})
+    def pull_back(task):
+        encoder, i = task
+        backward = embed(task)[1] if recompute else backwards.pop(task)        # freed as it is done
+        d_features = d_image if encoder == "image" else d_text
+        return flatten(backward(d_features[starts[i]:starts[i + 1]]))
 
-    grads = list(map(pull_back, range(len(shards))))
     leaves = flatten(gradient.tree)
+    leaves["logit_scale"][...] = d_logit_scale
 
-    def add_up(name):
-        total = leaves[name]
-        total[...] = grads[0][name]
-        for shard in grads[1:]:
-            total += shard[name]
+    def add_up(grads, first):
+        for name, leaf in grads.items():
+            if first:
+                leaves[name][...] = leaf
+            else:
+                leaves[name] += leaf
+
+    pulled = iter(map(pull_back, tasks))
+    for _, i in tasks:                                  # in this order, whichever is done first
+        add_up(next(pulled), first=i == 0)
+    for name, leaf in leaves.items():
         if is_statistic(name):
-            total /= len(shards)
-
-    leaves.pop("logit_scale")[...] = d_logit_scale
-    list(map(add_up, leaves))
+            leaf /= len(shards)
     return {"loss": value, "d_logit_scale": d_logit_scale,
             "image_features": image_features, "text_features": text_features}
 

@@ -37,7 +37,6 @@ def encode_text(params, tokens, config, recompute=False):
     if tokens.dtype.kind not in "iu" or tokens.ndim != 2 or tokens.shape[1] > len(params["positional_embedding"]):
         raise ValueError(f"tokens, {tokens.dtype} of shape {tokens.shape}, do not fit: they must be integers (N, T) "
                          f"with T at most the context length {len(params['positional_embedding'])}.")
-    n = len(tokens)
     if text.get("pool_type") == "argmax":
         end = tokens.argmax(-1)
     else:
@@ -49,17 +48,14 @@ def encode_text(params, tokens, config, recompute=False):
     x, token_embedding = embedding(tokens, params["token_embedding"]["weight"])
     x = x + params["positional_embedding"][:length]
     mask = causal_mask(length, xp, x.real.dtype)
-    x, blocks = transformer(x, params["transformer"], text["heads"], mask, activation_of(config), recompute)
-    rows = xp.arange(n)
-    h, ln_final = layer_norm(x[rows, end], **params["ln_final"])      # row by row, so only the ends need it
+    x, blocks = transformer(x, params["transformer"], text["heads"], mask, activation_of(config), recompute, end)
+    h, ln_final = layer_norm(x[:, 0], **params["ln_final"])
     features, project = linear(h, params["text_projection"].T)
 
     def backward(dfeatures):
         d, d_projection = project(dfeatures)
         d, d_ln_final = ln_final(d)
-        dx = xp.zeros(x.shape, dfeatures.dtype)
-        dx[rows, end] = d
-        dx, d_transformer = blocks(dx)
+        dx, d_transformer = blocks(d[:, None])
         d_position = xp.zeros_like(params["positional_embedding"])
         d_position[:length] = dx.sum(0)
         return {"positional_embedding": d_position, "text_projection": d_projection["weight"].T,

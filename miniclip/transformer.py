@@ -5,6 +5,7 @@
 """
 
 from .attention import self_attention
+from .backend import array_module
 from .layers import gelu, layer_norm, linear, quick_gelu
 
 
@@ -22,11 +23,15 @@ def mlp(x, p, activation=quick_gelu):
     return y, backward
 
 
-def residual_block(x, p, heads, mask=None, activation=quick_gelu):
-    """One block.   x (N, T, D); p: ln_1, attn, ln_2, mlp; mask (T, T) or None -> y (N, T, D)."""
+def residual_block(x, p, heads, mask=None, activation=quick_gelu, at=None):
+    """One block.   x (N, T, D); p: ln_1, attn, ln_2, mlp; mask (T, T) or None -> y (N, T, D).
+
+    at: positions (N,), where only what becomes of one position of each row is wanted -> y (N, 1, D).
+    """
+    here = ... if at is None else (array_module(x).arange(len(x))[:, None], at[:, None])
     h, ln_1 = layer_norm(x, **p["ln_1"])
-    h, attn = self_attention(h, p["attn"], heads, mask)
-    x1 = x + h
+    h, attn = self_attention(h, p["attn"], heads, mask, at)
+    x1 = x[here] + h
     h, ln_2 = layer_norm(x1, **p["ln_2"])
     h, mlp_ = mlp(h, p["mlp"], activation)
 
@@ -36,21 +41,28 @@ def residual_block(x, p, heads, mask=None, activation=quick_gelu):
         d = d + dy
         e, d_attn = attn(d)
         e, d_ln_1 = ln_1(e)
-        return e + d, {"ln_1": d_ln_1, "attn": d_attn, "ln_2": d_ln_2, "mlp": d_mlp}
+        e[here] += d
+        return e, {"ln_1": d_ln_1, "attn": d_attn, "ln_2": d_ln_2, "mlp": d_mlp}
 
     return x1 + h, backward
 
 
-def transformer(x, p, heads, mask=None, activation=quick_gelu, recompute=False):
+def transformer(x, p, heads, mask=None, activation=quick_gelu, recompute=False, at=None):
     """All blocks in turn.   x (N, T, D); p: {"resblocks": [block, …]} -> y (N, T, D).
+
+    at: positions (N,), where only what becomes of one position of each row is wanted -> y (N, 1, D). Then the last
+    block computes nothing for the others; in those before it they are still listened to.
 
     recompute: remember only the input of each block and run it again in the backward pass, a third
     more time for a small part of the memory (Chen et al. 2016).
     """
+    count = len(p["resblocks"])
+    if at is not None and not count:
+        raise ValueError("an encoder has no Transformer block: layers must be at least 1.")
     steps = []
-    for block in p["resblocks"]:
-        def run(x=x, block=block):
-            return residual_block(x, block, heads, mask, activation)
+    for i, block in enumerate(p["resblocks"], 1):
+        def run(x=x, block=block, at=at if i == count else None):
+            return residual_block(x, block, heads, mask, activation, at)
 
         x, backward_block = run()
         steps.append(run if recompute else backward_block)

@@ -146,7 +146,7 @@ def test_the_same_bits_on_any_number_of_threads(images, tokens, config, recomput
 
 
 def test_work_is_given_to_the_threads(images, tokens):
-    """A `map` that is handed over is used for the shards: each thread waits there until the other has come."""
+    """A `map` that is handed over is used for the shards: each thread waits there until another has come."""
     meet, seen = threading.Barrier(2, timeout=20), set()
 
     with ThreadPoolExecutor(2) as pool:
@@ -154,7 +154,7 @@ def test_work_is_given_to_the_threads(images, tokens):
             items = list(items)
 
             def work(item):
-                if len(items) == 2:
+                if len(items) == 4:                    # two encoders, two shards
                     meet.wait()
                     seen.add(threading.get_ident())
                 return f(item)
