@@ -55,13 +55,15 @@ def mean_last(x):
 def embedding(ids, weight):
     """y = W[ids].
 
-    ids (...) integers in 0..V-1, weight (V, D) -> y (..., D). Backward gives {"weight": (V, D)}.
-    Raises ValueError on an id outside the table (CuPy would wrap it around in silence).
+    ids (...) integers in 0..V-1, of NumPy or of the weight's library; weight (V, D) -> y (..., D). Backward gives
+    {"weight": (V, D)}. Raises ValueError on an id outside the table (CuPy would wrap it around in silence; ids that
+    are on the graphics card already are not looked at).
     """
     xp = array_module(weight)
-    if xp is np and ids.size and (ids.min() < 0 or ids.max() >= len(weight)):
+    if array_module(ids) is np and ids.size and (ids.min() < 0 or ids.max() >= len(weight)):
         raise ValueError(f"token ids {ids.min()}..{ids.max()} do not fit a table of {len(weight)} rows: "
                          "this tokenizer does not belong to this model.")
+    ids = xp.asarray(ids)
 
     def backward(dy):
         dweight = xp.zeros_like(weight)

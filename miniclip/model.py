@@ -49,11 +49,11 @@ def is_resnet(config):
     return isinstance(config["vision_cfg"]["layers"], (list, tuple))
 
 
-def encode_image(params, images, config, training=False, recompute=False):
+def encode_image(params, images, config, training=False, recompute=False, once=False):
     """Features of pictures, before normalisation.
 
     params: a CLIP state dict as a tree; images (N, C, S, S) float, already preprocessed; training: batch
-    statistics in the ResNet's norms; recompute: less memory for more time (Transformer only).
+    statistics in the ResNet's norms; recompute, once: for less memory, as in `transformer` (not in the ResNet).
     Returns features (N, E) and backward; backward(dfeatures (N, E)) -> gradients of `params["visual"]` as
     {"visual": tree}, and backward(dfeatures, input_gradient=True) -> (dimages, gradients).
     Raises ValueError when images do not have the model's shape.
@@ -64,7 +64,7 @@ def encode_image(params, images, config, training=False, recompute=False):
     if is_resnet(config):
         features, backward_tower = modified_resnet(images, params["visual"], config, training)
     else:
-        features, backward_tower = vision_transformer(images, params["visual"], config, recompute)
+        features, backward_tower = vision_transformer(images, params["visual"], config, recompute, once)
 
     def backward(dfeatures, input_gradient=False):
         dimages, grads = backward_tower(dfeatures, input_gradient)

@@ -25,15 +25,15 @@ def loss_and_gradient(params, shards, config, gradient, map=map, recompute=False
     Returns {"loss": (), "d_logit_scale": (), "image_features": (N, E), "text_features": (N, E)}.
     """
     xp = array_module(params["logit_scale"])
-    tasks = [(encoder, i) for encoder in ("image", "text") for i in range(len(shards))]
+    tasks = [(encoder, i) for i in range(len(shards)) for encoder in ("image", "text")]
     backwards = {}
 
     def embed(task):
         encoder, i = task
         images, tokens = shards[i]
         if encoder == "image":
-            return encode_image(params, images, config, training=True)
-        return encode_text(params, tokens, config)
+            return encode_image(params, images, config, training=True, once=True)
+        return encode_text(params, tokens, config, once=True)
 
     def forward(task):
         features, backward = embed(task)
@@ -42,7 +42,7 @@ def loss_and_gradient(params, shards, config, gradient, map=map, recompute=False
         return features
 
     features = list(map(forward, tasks))
-    image_features, text_features = xp.concatenate(features[:len(shards)]), xp.concatenate(features[len(shards):])
+    image_features, text_features = xp.concatenate(features[::2]), xp.concatenate(features[1::2])
     value, backward = loss(image_features, text_features, params["logit_scale"])
     d_image, d_text, d_logit_scale = backward()
     starts = [0]

@@ -22,15 +22,16 @@ def end_of_text(tokens, end_token):
     return is_end.argmax(-1)
 
 
-def encode_text(params, tokens, config, recompute=False):
+def encode_text(params, tokens, config, recompute=False, once=False):
     """Features of texts, before normalisation.
 
     params: a CLIP state dict as a tree; tokens (N, T) integers, T at most the context length; config:
     the model's. A text ends where the id `eos_token_id` first stands (without that key, the vocabulary's
     last); with `pool_type` "argmax", as in CLIP's older copies, at its largest id, whichever that is.
     Returns features (N, E) and backward; backward(dfeatures (N, E)) -> gradients, with the keys that
-    belong to the text encoder. Raises ValueError for a text that is too long, without an end token, or
-    with ids that the vocabulary does not have.
+    belong to the text encoder. recompute, once: as in `transformer`. Raises ValueError for a text that is too
+    long, without an end token, or with ids that the vocabulary does not have. Where the model is on a graphics
+    card, the tokens may stay on the host: there it is known without waiting for the card how long the texts are.
     """
     xp = array_module(params["text_projection"])
     text = config["text_cfg"]
@@ -43,12 +44,11 @@ def encode_text(params, tokens, config, recompute=False):
         end = end_of_text(tokens, text.get("eos_token_id", text["vocab_size"] - 1))
     # No position looks ahead, so what stands after the last end token cannot matter: drop it.
     length = int(end.max()) + 1
-    tokens = tokens[:, :length]
-
-    x, token_embedding = embedding(tokens, params["token_embedding"]["weight"])
+    x, token_embedding = embedding(tokens[:, :length], params["token_embedding"]["weight"])
     x = x + params["positional_embedding"][:length]
     mask = causal_mask(length, xp, x.real.dtype)
-    x, blocks = transformer(x, params["transformer"], text["heads"], mask, activation_of(config), recompute, end)
+    x, blocks = transformer(x, params["transformer"], text["heads"], mask, activation_of(config), recompute,
+                            xp.asarray(end), once)
     h, ln_final = layer_norm(x[:, 0], **params["ln_final"])
     features, project = linear(h, params["text_projection"].T)
 

@@ -47,7 +47,7 @@ def residual_block(x, p, heads, mask=None, activation=quick_gelu, at=None):
     return x1 + h, backward
 
 
-def transformer(x, p, heads, mask=None, activation=quick_gelu, recompute=False, at=None):
+def transformer(x, p, heads, mask=None, activation=quick_gelu, recompute=False, at=None, once=False):
     """All blocks in turn.   x (N, T, D); p: {"resblocks": [block, …]} -> y (N, T, D).
 
     at: positions (N,), where only what becomes of one position of each row is wanted -> y (N, 1, D). Then the last
@@ -55,6 +55,8 @@ def transformer(x, p, heads, mask=None, activation=quick_gelu, recompute=False, 
 
     recompute: remember only the input of each block and run it again in the backward pass, a third
     more time for a small part of the memory (Chen et al. 2016).
+
+    once: the backward pass frees what each block remembers as soon as it has passed it, and can be called only once.
     """
     count = len(p["resblocks"])
     if at is not None and not count:
@@ -69,7 +71,10 @@ def transformer(x, p, heads, mask=None, activation=quick_gelu, recompute=False, 
 
     def backward(dy):
         grads = []
-        for step in reversed(steps):
+        if len(steps) < count:
+            raise RuntimeError("this backward pass was made to be called once, and was: run the forward pass again.")
+        for i in reversed(range(count)):
+            step = steps.pop() if once else steps[i]
             dy, d_block = (step()[1] if recompute else step)(dy)
             grads.append(d_block)
         return dy, {"resblocks": grads[::-1]}

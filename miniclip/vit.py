@@ -10,12 +10,12 @@ from .layers import layer_norm, linear
 from .transformer import activation_of, transformer
 
 
-def vision_transformer(images, p, config, recompute=False):
+def vision_transformer(images, p, config, recompute=False, once=False):
     """Features of pictures, before normalisation.
 
     images (N, 3, S, S) float, p: the tree below `visual`, config: the model's -> features (N, E).
     backward(dfeatures, input_gradient=True) -> (dimages, grads); dimages is None where not asked for.
-    Raises ValueError when S is not the model's image size.
+    recompute, once: as in `transformer`. Raises ValueError when S is not the model's image size.
     """
     xp = array_module(images)
     vision = config["vision_cfg"]
@@ -31,7 +31,8 @@ def vision_transformer(images, p, config, recompute=False):
     cls = xp.broadcast_to(p["class_embedding"], (n, 1, x.shape[-1]))
     x = xp.concatenate([cls, x], 1) + p["positional_embedding"]        # (N, T, D)
     x, ln_pre = layer_norm(x, **p["ln_pre"])
-    x, blocks = transformer(x, p["transformer"], heads, None, activation_of(config), recompute, xp.zeros(n, int))
+    x, blocks = transformer(x, p["transformer"], heads, None, activation_of(config), recompute,
+                            xp.zeros(n, int), once)
     h, ln_post = layer_norm(x[:, 0], **p["ln_post"])
     features, project = linear(h, p["proj"].T)
 
