@@ -6,11 +6,15 @@ import math
 import os
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 
+from .backend import out_of_memory
+from .clock import DATA, Clock
 from .data import load_data
 from .model import MODELS
+from .products import PRECISIONS
 from .recipe import PRESETS, Recipe, preset
 from .train import TrainingDiverged, train
 from .tree import flatten
@@ -21,8 +25,9 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     try:
         return options.run(options) or 0
-    except (ValueError, OSError, TrainingDiverged) as error:
-        print(f"miniclip: {error}", file=sys.stderr)
+    except (ValueError, OSError, TrainingDiverged, MemoryError) as error:
+        said = out_of_memory(error) if isinstance(error, MemoryError) else error
+        print(f"miniclip: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("miniclip: interrupted; a training run goes on with --resume.", file=sys.stderr)
@@ -38,7 +43,12 @@ def run_train(options):
     name = options.preset or ("shapes" if options.data == "shapes" else "default")
     changes = {field.name: getattr(options, field.name, None) for field in fields(Recipe)}
     recipe = preset(name, **changes)
-    data, evaluations = load_data(options.data, seed=recipe.seed, hold_out_style=options.hold_out)
+    if options.device == "cpu" and recipe.precision != "float32":
+        raise ValueError(f"precision {recipe.precision!r} gains nothing on the processor, which computes slowly in "
+                         "anything but float32; leave it out, or use --device gpu.")
+    clock = Clock() if options.profile else None
+    with clock.phase(DATA) if clock else nullcontext():
+        data, evaluations = load_data(options.data, seed=recipe.seed, hold_out_style=options.hold_out)
     captions = len(set(data.concept.tolist()))
     if recipe.batch > captions > 1 and options.batch is None:
         print(f"The preset's batch of {recipe.batch} is more than the {captions} different captions: "
@@ -48,11 +58,13 @@ def run_train(options):
     print(f"Training {recipe.model} on {len(data)} pictures of {captions} things ({data.name}"
           f"{': ' + ', '.join(data.styles) if data.styles else ''}), {recipe.steps} steps of {recipe.batch}, "
           f"into {out}")
-    clip, _ = train(data, recipe, evaluations, out, options.threads, options.device, options.resume)
+    clip, _ = train(data, recipe, evaluations, out, options.threads, options.device, options.resume, clock=clock)
     count = sum(leaf.size for leaf in flatten(clip.params).values())
     print(f"{count / 1e6:.2f} M parameters, 1/τ = {math.exp(clip.params['logit_scale']):.1f}, "
           f"{time.perf_counter() - started:.0f} s. Saved {out}/model.safetensors: try\n"
           f"  python -m miniclip evaluate {out}")
+    if clock:
+        print(f"\n{clock}")
 
 
 def run_evaluate(options):
@@ -202,10 +214,16 @@ def parser():
     t.add_argument("--seed", type=int, help="of everything random (default: 0)")
     t.add_argument("--steps", type=int, help="instead of the preset's")
     t.add_argument("--batch", type=int, help="instead of the preset's")
+    t.add_argument("--shard", type=int, help="pairs embedded together, instead of the preset's")
+    t.add_argument("--recompute", action="store_true", default=None,
+                   help="keep no activations but run shards again: less memory, a third more time")
     t.add_argument("--learning-rate", type=float, help="instead of the preset's")
     t.add_argument("--evaluate-every", type=int, metavar="STEPS", help="also evaluate during training")
     t.add_argument("--threads", type=int,
                    help="shards at once (default: one a processor); the result does not depend on it")
+    t.add_argument("--precision", choices=PRECISIONS, help="of the encoders' products, on a GPU: tf32 and bfloat16 are "
+                   "several times faster (default: float32)")
+    t.add_argument("--profile", action="store_true", help="tell at the end where the time went, by phase and by layer")
     t.add_argument("--hold-out", metavar="STYLE", help="emoji: leave this training style out and be tested on it, "
                    "never looking at Fluent; for choosing recipes")
 

@@ -8,7 +8,9 @@ in H heads of width d = D / H, whose outputs stand side by side and pass one mor
 import math
 
 from .backend import array_module
+from .kernels import has_twin
 from .layers import linear, softmax
+from .products import matmul
 
 
 def causal_mask(tokens, xp, dtype):
@@ -22,19 +24,19 @@ def attend(q, k, v, mask=None, out=None):
     q (…, A, d), k and v (…, T, d), mask (A, T) or one for each of the first axis, or None -> y (…, A, d). out: where
     y is written. backward(dy, out=(None, None, None)) -> dq, dk, dv, written there.
     """
-    xp = array_module(q)
-    weights, softmax_ = attention_weights(xp.matmul(q, k.swapaxes(-1, -2)), q.shape[-1] ** -0.5, mask)
-    y = xp.matmul(weights, v, out=out)
+    weights, softmax_ = attention_weights(matmul(q, k.swapaxes(-1, -2)), q.shape[-1] ** -0.5, mask)
+    y = matmul(weights, v, out)
 
     def backward(dy, out=(None, None, None)):
-        dscores = softmax_(xp.matmul(dy, v.swapaxes(-1, -2)))
-        return (xp.matmul(dscores, k, out=out[0]),
-                xp.matmul(dscores.swapaxes(-1, -2), q, out=out[1]),
-                xp.matmul(weights.swapaxes(-1, -2), dy, out=out[2]))
+        dscores = softmax_(matmul(dy, v.swapaxes(-1, -2)))
+        return (matmul(dscores, k, out[0]),
+                matmul(dscores.swapaxes(-1, -2), q, out[1]),
+                matmul(weights.swapaxes(-1, -2), dy, out[2]))
 
     return y, backward
 
 
+@has_twin
 def attention_weights(scores, scale, mask=None):
     """softmax(scale · scores + mask) over the last axis.
 
@@ -89,10 +91,8 @@ def _self_attention_at(x, p, heads, mask, at):
     n, t, width = x.shape
     xp, size = array_module(x), width // heads
     rows = xp.arange(n)
-    weight, bias = p["in_proj_weight"], p["in_proj_bias"]
-
-    q, ask = linear(x[rows, at], weight[:width], bias[:width])
-    kv, offer = linear(x, weight[width:], bias[width:])
+    q, ask = linear(x[rows, at], p["in_proj_weight"][:width], p["in_proj_bias"][:width])
+    kv, offer = linear(x, p["in_proj_weight"][width:], p["in_proj_bias"][width:])
     k, v = kv.reshape(n, t, 2, heads, size).transpose(2, 0, 3, 1, 4)
     mixed, attend_ = attend(q.reshape(n, heads, 1, size), k, v, None if mask is None else mask[at][:, None, None])
     y, out = linear(mixed.reshape(n, 1, width), p["out_proj"]["weight"], p["out_proj"]["bias"])

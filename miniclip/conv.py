@@ -5,8 +5,12 @@ convolution is one matrix product with nothing to rearrange, and the patches of 
 gathered in long runs. Weights keep PyTorch's layout (O, C, kh, kw).
 """
 
+from functools import wraps
+
+import numpy as np
+
 from .backend import array_module
-from .layers import linear
+from .layers import linear, sum_rows
 
 
 def conv2d(x, weight, bias=None, stride=1, padding=0):
@@ -88,6 +92,29 @@ def scatter_patches(patches, shape, kh, kw, stride, padding):
     return padded[:, padding:padding + h, padding:padding + w]
 
 
+def in_single(layer):
+    """The layer, which computes 16-bit arrays as float32 and rounds its output and dx: it is all sums."""
+    @wraps(layer)
+    def either(x, *arrays, **others):
+        if x.dtype.itemsize != 2:
+            return layer(x, *arrays, **others)
+        others = {name: as_single(value) for name, value in others.items()}
+        y, backward = layer(*map(as_single, (x, *arrays)), **others)
+
+        def backward_half(dy):
+            dx, grads = backward(as_single(dy))
+            return dx.astype(x.dtype), grads
+
+        return y.astype(x.dtype), backward_half
+
+    return either
+
+
+def as_single(value):
+    return value.astype(np.float32) if hasattr(value, "astype") else value
+
+
+@in_single
 def batch_norm(x, weight, bias, running_mean, running_var, training=False, eps=1e-5):
     """y = γ (x − mean) / √(variance + ε) + β, per channel (Ioffe & Szegedy 2015).
 
@@ -103,7 +130,7 @@ def batch_norm(x, weight, bias, running_mean, running_var, training=False, eps=1
     count = x.shape[0] * repeat
 
     def total(values):                                 # Σ over everything but channels
-        return values.sum(0).reshape(repeat, channels).sum(0)
+        return sum_rows(values).reshape(repeat, channels).sum(0)
 
     def spread(values):                                # (C,) -> one row
         return xp.broadcast_to(values, (repeat, channels)).reshape(-1)

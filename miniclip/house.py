@@ -172,7 +172,8 @@ def _(d):
 @subject("attention_weights")
 def _(d):
     t = d.size(2)
-    return (attention_weights, d.normal(d.size(1, 3), t, t), (2 * d.number(1, 4) + 1) / 4, causal_mask(t, np, np.float64),
+    scale = d.number(1, 4) / 2 + 0.25
+    return (attention_weights, d.normal(d.size(1, 3), t, t), scale, causal_mask(t, np, np.float64),
             {"entries": 32, "exclude": ["mask"]})
 
 

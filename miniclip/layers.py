@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from .backend import array_module
+from .kernels import has_twin
 
 
 def linear(x, weight, bias=None):
@@ -24,7 +25,7 @@ def linear(x, weight, bias=None):
     rows = x.reshape(-1, x.shape[-1])                  # one large matrix product, never a batched one
     y = rows @ weight.T
     if bias is not None:
-        y += bias
+        y = add_bias(y, bias)
 
     def backward(dy):
         drows = dy.reshape(-1, dy.shape[-1])
@@ -34,6 +35,13 @@ def linear(x, weight, bias=None):
         return (drows @ weight).reshape(x.shape), grads
 
     return y.reshape(*x.shape[:-1], -1), backward
+
+
+@has_twin
+def add_bias(y, bias):
+    """y + b over the rows, in the memory of y.   y (R, M), bias (M,) -> y."""
+    y += bias
+    return y
 
 
 def sum_rows(rows):
@@ -80,6 +88,7 @@ def embedding(ids, weight):
     return weight[ids], backward
 
 
+@has_twin
 def layer_norm(x, weight, bias, eps=1e-5):
     """y = γ x̂ + β with x̂ = (x − mean) / √(variance + ε), over the last axis (Ba et al. 2016).
 
@@ -113,6 +122,7 @@ def relu(x):
     return y, backward
 
 
+@has_twin
 def quick_gelu(x):
     """y = x σ(1.702 x), the activation of OpenAI's models. x any shape."""
     xp = array_module(x)
@@ -196,6 +206,7 @@ def softmax(x, axis=-1):
     return y, backward
 
 
+@has_twin
 def l2_normalize(x, eps=1e-12):
     """y = x / |x|, the rows put on the unit sphere. x (..., E). A row of zeros stays zeros."""
     xp = array_module(x)

@@ -17,6 +17,7 @@ the truth, so with I the identity
 """
 
 from .backend import array_module
+from .kernels import has_twin
 from .layers import l2_normalize, softmax
 
 
@@ -50,6 +51,7 @@ def contrastive_loss(z_image, z_text, logit_scale):
     return loss, backward
 
 
+@has_twin
 def symmetric_cross_entropy(similarity):
     """L of a matrix S (N, N) whose diagonal holds the true pairs; backward() -> G = ∂L/∂S (N, N).
 

@@ -9,12 +9,15 @@ off matrices and kernels: none on biases, norms and the temperature (Radford et 
 
 import math
 
+import numpy as np
+
+from . import kernels
 from .backend import array_module
 from .model import MAXIMUM_LOGIT_SCALE
 from .step import is_statistic
 from .tree import flatten
 
-BLOCK = 1 << 17                                         # numbers updated at once: more leave the cache, fewer wait for Python
+BLOCK = 1 << 17                                         # numbers updated at once: of fewer, Python is the most
 STATISTIC_RATE = 0.1                                    # PyTorch's momentum of batch normalisation's averages
 
 
@@ -41,15 +44,22 @@ class AdamW:
         self.m, self.v = xp.zeros_like(params.vector), xp.zeros_like(params.vector)
         self.average = params.like(params.vector.copy()) if average_decay else params
         self._blocks = []                               # (slice, "weight" | "vector" | "statistic")
+        kinds = None if xp is np else np.empty(params.vector.size, np.uint8)      # the same, number by number
         leaves = flatten(params.tree)
         for name, place in params.slices.items():
             kind = "statistic" if is_statistic(name) else "weight" if leaves[name].ndim > 1 else "vector"
+            if kinds is not None:
+                kinds[place] = kernels.KINDS.index(kind)
             for start in range(place.start, place.stop, BLOCK):
                 self._blocks.append((slice(start, min(start + BLOCK, place.stop)), kind))
+        self._kinds = None if kinds is None else xp.asarray(kinds)
 
     def gradient_norm(self, gradient, map=map):
         """|g| over all parameters of the loss, a scalar of the arrays' library."""
         vector = gradient.vector
+        if array_module(vector) is not np:
+            learned = vector * (self._kinds != kernels.KINDS.index("statistic"))
+            return (learned @ learned) ** 0.5
         blocks = [place for place, kind in self._blocks if kind != "statistic"]
         return sum(map(lambda place: vector[place] @ vector[place], blocks)) ** 0.5
 
@@ -57,17 +67,17 @@ class AdamW:
         """One update from a `Flat` of gradients; returns their norm before clipping (Pascanu et al. 2013).
 
         norm: what `gradient_norm` gave for this gradient, where it is known already. Where nothing is clipped it
-        is not computed, and returned as it was given.
+        is not computed, and returned as it was given. A step whose norm is not finite changes nothing but `count`.
 
         Afterwards logit_scale is bounded to ln 100, here and not in the forward pass, where a bound would
         have a gradient of zero.
         """
         xp = array_module(gradient.vector)
         self.count += 1
-        shrink = 1
+        shrink, finite = xp.ones((), self.m.dtype), xp.ones((), bool)
         if self.clip is not None:
             norm = self.gradient_norm(gradient, map) if norm is None else norm
-            shrink = xp.minimum(1, self.clip / (norm + 1e-6)).astype(gradient.vector.dtype)
+            shrink, finite = xp.minimum(1, self.clip / (norm + 1e-6)).astype(self.m.dtype), xp.isfinite(norm)
         step_size = lr / (1 - self.beta1**self.count)
         correction = (1 - self.beta2**self.count) ** -0.5
         follow = 1 - min(self.average_decay, self.count / (self.count + 9))   # a young average forgets faster
@@ -99,7 +109,13 @@ class AdamW:
                 average *= 1 - follow
                 average += follow * theta
 
-        list(map(update, self._blocks))
+        if xp is not np:                                # `finite` stays there: nobody waits to read it
+            kernels.adamw(self.params.vector, gradient.vector, self.m, self.v, self.average.vector, self._kinds, shrink,
+                          finite, lr=lr, beta1=self.beta1, beta2=self.beta2, eps=self.eps, step_size=step_size,
+                          weight_decay=self.weight_decay, correction=correction, follow=follow,
+                          statistic_rate=STATISTIC_RATE)
+        elif finite:
+            list(map(update, self._blocks))
         for tree in (self.params.tree, self.average.tree):
             xp.minimum(tree["logit_scale"], MAXIMUM_LOGIT_SCALE, out=tree["logit_scale"])
         return norm

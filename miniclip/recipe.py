@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields, replace
 
 from .model import MODELS
+from .products import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Recipe:
     checkpoint_every: int = 50           # steps
     log_every: int = 10                  # steps
     recompute: bool = False              # forget activations and run shards again: less memory, a third more time
+    precision: str = "float32"           # of the encoders: float32, tf32, bfloat16 or float16 (see products.py)
     seed: int = 0
 
     def __post_init__(self):
@@ -44,6 +46,8 @@ class Recipe:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0.")
         if self.model not in MODELS:
             raise ValueError(f"there is no model {self.model!r}; choose one of {', '.join(MODELS)}.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"there is no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be 0 or more.")
 

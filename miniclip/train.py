@@ -7,26 +7,35 @@ holds, and why a run that was killed and resumed ends in the same bits as one th
     out/last.safetensors     to resume from
     out/model.safetensors    the model, at the end: what `miniclip.load` reads
     out/log.jsonl            one JSON object a line: numbers of a step, or an evaluation
+
+On a graphics card the loop runs ahead of the card: batches are drawn by a thread (see prefetch.py), and the
+loss is looked at only every `log_every` steps, and before anything is evaluated or kept.
 """
 
-import hashlib
-import json
-import os
+import math
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from .backend import array_module, keep_freed_memory, worker_threads
+from .backend import array_module, keep_freed_memory, out_of_memory, to_array_on, worker_threads
+from .batches import Batches, fingerprint
 from .checkpoint import read_arrays, save, write_arrays
-from .data.augment import Augmentation, augment, mix, plain, resize_all
+from .clock import READY
+from .half import LossScale, half_encoders
+from .layer_clock import measure_layers
+from .log import Log
+from .loss import clip_loss
+from .memory import what_fits
 from .model import CLIP, initialize, model_config
 from .optim import AdamW, learning_rate
 from .overflow import first_overflow
-from .preprocess import normalize
+from .prefetch import Prefetch
+from .products import compute_dtype, precision
 from .recipe import Recipe
-from .step import loss_and_gradient
+from .step import encoders_of, loss_and_gradient
 from .tokenizer import Tokenizer
 from .tree import Flat, to_device
 from .zeroshot import evaluate
@@ -34,58 +43,6 @@ from .zeroshot import evaluate
 
 class TrainingDiverged(ArithmeticError):
     """The loss or the gradient stopped being finite; the last good checkpoint is kept."""
-
-
-class Batches:
-    """Shards of training pairs, drawn anew for each step.
-
-    data: PictureSet. `batches(step, map)` -> list of (images (n, 3, S, S) float32, tokens (n, T)). In a
-    batch no concept comes twice: a second picture of it would be called a wrong match and is none.
-    Raises ValueError when there are fewer than two concepts, or fewer than a batch.
-    """
-
-    def __init__(self, data, tokenizer, config, recipe):
-        self.config, self.recipe = config, recipe
-        self.size = config["vision_cfg"]["image_size"]
-        self.parts = Augmentation(**recipe.augmentation)
-        self.pictures = resize_all(data.pictures, self.size)
-        order = np.argsort(data.concept, kind="stable")
-        self.drawings = np.split(order, np.cumsum(np.bincount(data.concept, minlength=len(data.captions)))[:-1])
-        self.concepts = np.array([k for k, drawn in enumerate(self.drawings) if len(drawn)])
-        counts = np.array([len(self.drawings[k]) for k in self.concepts])
-        self.share = counts / counts.sum() if recipe.by_picture else None
-        if len(self.concepts) < 2:
-            raise ValueError(f"{data.name} has {len(self.concepts)} caption to learn; "
-                             "a contrast needs at least two that differ.")
-        if recipe.batch > len(self.concepts):
-            raise ValueError(f"a batch of {recipe.batch} is larger than the {len(self.concepts)} different captions of "
-                             f"{data.name}; choose a batch of at most {len(self.concepts)}.")
-        length = config["text_cfg"]["context_length"]
-        self.tokens = [tokenizer(texts, length) for texts in data.captions]
-
-    def __call__(self, step, map=map):
-        recipe = self.recipe
-        rng = np.random.default_rng([recipe.seed, step])
-        concepts = rng.choice(self.concepts, recipe.batch, replace=False, p=self.share)
-        drawings = np.array([rng.choice(self.drawings[k], 2) for k in concepts])
-        texts = [0 if rng.random() < recipe.plain_names else rng.integers(len(self.tokens[k])) for k in concepts]
-        tokens = np.stack([self.tokens[k][text] for k, text in zip(concepts, texts)])
-        # Texts of one length into one shard: what is shorter than the longest is only padding.
-        order = np.argsort((tokens != 0).sum(1), kind="stable")
-        tokens, drawings = tokens[order], drawings[order]
-
-        def shard(rows):
-            # Each shard has its own random numbers, so it does not matter which thread draws them first.
-            rng = np.random.default_rng([recipe.seed, step, rows[0]])
-            pictures = self.pictures[drawings[rows, 0]]
-            if recipe.mix:
-                pictures = mix(pictures, self.pictures[drawings[rows, 1]], rng, recipe.mix)
-            images = (augment(pictures, rng, self.size, recipe.strength, self.parts) if recipe.strength
-                      else plain(pictures, self.size))
-            return normalize(images, self.config), tokens[rows]
-
-        # Of nearly one size: the norms would learn nothing from a last shard of one picture.
-        return list(map(shard, np.array_split(np.arange(recipe.batch), -(-recipe.batch // recipe.shard))))
 
 
 class Run:
@@ -105,7 +62,11 @@ class Run:
         self.gradient = self.params.like(self.params.vector.copy())
         self.optimizer = AdamW(self.params, recipe.beta1, recipe.beta2, recipe.epsilon, recipe.weight_decay,
                                recipe.clip, recipe.average)
-        self.device, self.identity = device, {"recipe": recipe.to_json(), "data": fingerprint(data)}
+        self.device, self.to_device = device, to_array_on(device)
+        self.dtype = compute_dtype(recipe.precision, device)
+        self.loss_scale = LossScale(array_module(self.params.vector)) if self.dtype == np.float16 else None
+        self.loss, self.unseen, self.numbers = clip_loss, [], {}
+        self.identity = {"recipe": recipe.to_json(), "data": fingerprint(data)}
         self.about = {"data": data.name, "recipe": recipe.to_json()}
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -127,27 +88,82 @@ class Run:
         return self.optimizer.count
 
     def advance(self, map=map):
-        """One step; returns its numbers as a dict of floats. Raises TrainingDiverged."""
-        recipe, step = self.recipe, self.step
-        shards = to_device(self.batches(step, map), self.device)
-        result = loss_and_gradient(self.params.tree, shards, self.config, self.gradient, map, recipe.recompute)
+        """One step, looked at at once on the CPU; a GPU is not waited for until `look`. Raises TrainingDiverged."""
+        recipe, step, on_cpu = self.recipe, self.step, self.device == "cpu"
+        shards = self.draw(step, map)
+        result = self.differentiate(shards, map)
         norm = self.optimizer.gradient_norm(self.gradient, map)
-        if not (np.isfinite(float(result["loss"])) and np.isfinite(float(norm))):
+        if self.loss_scale:
+            self.loss_scale.update(norm)                # a step that it was too large for is left out
+        elif on_cpu and not (np.isfinite(result["loss"]) and np.isfinite(norm)):
             where = first_overflow(self.params.tree, shards, self.config) or "the backward pass"
-            raise self._diverged(step, f"the loss is {float(result['loss'])}, the gradient's norm {float(norm)}; "
-                                       f"the first numbers that are not finite come from {where}")
+            self._break_off(f"step {step + 1}", f"the loss is {result['loss']}, the gradient's norm {norm}; "
+                                                f"the first numbers that are not finite come from {where}")
         rate = learning_rate(step, recipe.steps, recipe.learning_rate, recipe.warmup)
         self.optimizer.step(self.gradient, rate, map, norm)
-        if not array_module(self.params.vector).isfinite(self.params.vector).all():
-            raise self._diverged(step, f"a learning rate of {rate:g} makes parameters that are not finite")
-        logit_scale = float(self.params.tree["logit_scale"])
-        return {"step": step + 1, "loss": float(result["loss"]), "lr": rate, "logit_scale": logit_scale,
-                "tau": float(np.exp(-logit_scale)), "d_logit_scale": float(result["d_logit_scale"]),
-                "grad_norm": float(norm)}
+        self.unseen.append((rate, result["loss"], norm, result["d_logit_scale"]))
+        if on_cpu:
+            self.look()
 
-    def _diverged(self, step, why):
-        return TrainingDiverged(f"step {step + 1}: {why}. The last good checkpoint, of step {self.saved}, is kept in "
-                                f"{self.out}; try a lower learning rate.")
+    def draw(self, step, map=map):
+        """The shards of a step: pictures on the device, tokens on the host, where the text's end is looked for."""
+        return [(self.to_device(images), tokens) for images, tokens in self.batches(step, map)]
+
+    def differentiate(self, shards, map=map):
+        """Write the gradient of a batch's loss into `self.gradient`; returns what `loss_and_gradient` does."""
+        encoders = encoders_of
+        if self.dtype.itemsize == 2:
+            encoders = half_encoders(self.dtype, self.loss_scale and self.loss_scale.scale)
+        return loss_and_gradient(self.params.tree, shards, self.config, self.gradient, map, self.recipe.recompute,
+                                 self.loss, encoders)
+
+    def look(self):
+        """Read the steps since the last look, in one go: `numbers` is then a dict of floats of the last one.
+
+        Raises TrainingDiverged: with the step whose loss is not finite, or those between which parameters broke.
+        """
+        if not self.unseen:
+            return
+        xp, theta = array_module(self.params.vector), self.params.vector
+        read = [number for _, *numbers in self.unseen for number in numbers]
+        read += [self.params.tree["logit_scale"], xp.isfinite(theta).all().astype(theta.dtype)]
+        *steps, logit_scale, finite = map(float, to_device(xp.stack(read), "cpu"))
+        first, rate = self.step - len(self.unseen) + 1, self.unseen[-1][0]
+        self.unseen = []
+        for step, (loss, norm) in enumerate(zip(steps[::3], steps[1::3]), first):
+            if not math.isfinite(loss if self.loss_scale else loss + norm):
+                self._break_off(f"step {step}", f"the loss is {loss}, the gradient's norm {norm}")
+        if not finite:
+            steps = f"step {first}" if first == self.step else f"steps {first} to {self.step}"
+            self._break_off(steps, f"a learning rate of {rate:g} makes parameters that are not finite")
+        loss, norm, d_logit_scale = steps[-3:]
+        self.numbers = {"step": self.step, "loss": loss, "lr": rate, "logit_scale": logit_scale,
+                        "tau": float(np.exp(-logit_scale)), "d_logit_scale": d_logit_scale, "grad_norm": norm}
+
+    def _break_off(self, steps, why):
+        raise TrainingDiverged(f"{steps}: {why}. The last good checkpoint, of step {self.saved}, is kept in "
+                               f"{self.out}; try a lower learning rate.")
+
+    @contextmanager
+    def drawing_ahead(self, map):
+        """Meanwhile, on a GPU, a thread draws the batches of this run, one ahead; on the CPU nobody does."""
+        if self.device == "cpu":
+            yield
+            return
+        batches, shape = self.batches, (self.recipe.batch, 3, self.batches.size, self.batches.size)
+        try:
+            with Prefetch(batches, shape, self.step, self.recipe.steps, map) as self.batches:
+                yield
+        finally:
+            self.batches = batches
+
+    def evaluate(self, evaluation):
+        """Ask the averaged model; the scores go into the log. Returns them as a sentence."""
+        scores = evaluate(self.model(), evaluation)
+        self.log.add({"step": self.step} | {f"eval/{evaluation.name}/{key}": value
+                                            for key, value in scores.items() if key != "name"})
+        return (f"step {self.step}: {evaluation.name}: top-1 {scores['top1']:.1%}, top-5 {scores['top5']:.1%}; with "
+                f"prompts {scores['ensemble_top1']:.1%}, {scores['ensemble_top5']:.1%}; chance {scores['chance']:.2%}")
 
     def model(self, averaged=True):
         """The CLIP of this moment: of the averaged parameters, or of those that the next step starts from."""
@@ -156,7 +172,8 @@ class Run:
 
     def checkpoint(self):
         """Write out/last.safetensors; a kill at any moment leaves the old file or the new one, whole."""
-        state = to_device(self.optimizer.state() | {"count": np.array(self.step)}, "cpu")
+        state = self.optimizer.state() | (self.loss_scale.state() if self.loss_scale else {})
+        state = to_device(state | {"count": np.array(self.step)}, "cpu")
         write_arrays(self.out / "last.safetensors", state, self.identity)
         self.saved = self.step
 
@@ -169,74 +186,68 @@ class Run:
             changed = [key for key in ours if theirs.get(key) != ours[key]] or ["the training data"]
             raise ValueError(f"{path} is of another run: {', '.join(changed)} differ. "
                              "Resume with what it was started with, or choose another --out.")
-        self.optimizer.restore(state)
+        there = {name: self.to_device(array) for name, array in state.items() if name != "count"}
+        self.optimizer.restore(there | {"count": state["count"]})
+        if self.loss_scale:
+            self.loss_scale.restore(there)
         self.saved = self.step
         self.log.cut(self.step)
 
 
-class Log:
-    """A file of JSON lines, and the same rows in memory."""
-
-    def __init__(self, path):
-        self.path, self.rows = path, []
-
-    def cut(self, step):
-        """Forget what was written after `step`, as when a run goes on from there."""
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        self.rows = [json.loads(line) for line in lines if line.endswith("\n")]
-        self.rows = [row for row in self.rows if row["step"] <= step]
-        beside = self.path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        os.replace(beside, self.path)
-
-    def add(self, row):
-        """Append one row; it is in the file when this returns."""
-        self.rows.append(row)
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row) + "\n")
-
-
 def train(data, recipe=Recipe(), evaluations=(), out="runs/clip", threads=None, device="cpu", resume=False,
-          progress=True):
+          progress=True, clock=None):
     """Train CLIP on a PictureSet; returns (CLIP of the averaged parameters, rows of the log).
 
     evaluations: list of Evaluation, taken every recipe.evaluate_every steps and at the end; threads: int or
-    None for one a processor, no matter for the result; progress: show a bar. Files in `out`: see the top.
-    Raises ValueError for a recipe that does not fit the data, and TrainingDiverged.
+    None for one a processor, no matter for the result; progress: show a bar; clock: a `Clock` that is to say
+    where the time goes. Files in `out`: see the top.
+    Raises ValueError for a recipe that does not fit the data or a device that is not there, TrainingDiverged, and
+    OutOfMemory, a MemoryError that says what would fit.
     """
     keep_freed_memory()
-    with worker_threads(threads) as pool, np.errstate(all="ignore"):
-        run = Run(data, recipe, out, device, resume)
-        mapping = pool.map if array_module(run.params.vector) is np else map
-        with tqdm(total=recipe.steps, initial=run.step, disable=not progress, unit="step", dynamic_ncols=True) as bar:
-            clock, since = time.perf_counter(), run.step
-            while run.step < recipe.steps:
-                numbers = run.advance(mapping)
-                bar.update()
-                bar.set_postfix(loss=f"{numbers['loss']:.3f}", tau=f"{numbers['tau']:.3f}", refresh=False)
-                last = run.step == recipe.steps
-                if run.step % recipe.log_every == 0 or last:
-                    now = time.perf_counter()
-                    numbers["examples_per_second"] = (run.step - since) * recipe.batch / (now - clock)
-                    run.log.add(numbers)
-                    clock, since = now, run.step
-                if last or recipe.evaluate_every and run.step % recipe.evaluate_every == 0:
-                    for evaluation in evaluations:
-                        scores = evaluate(run.model(), evaluation)
-                        run.log.add({"step": run.step} | {f"eval/{evaluation.name}/{key}": value
-                                                          for key, value in scores.items() if key != "name"})
-                        bar.write(f"step {run.step}: {evaluation.name}: top-1 {scores['top1']:.1%}, "
-                                  f"top-5 {scores['top5']:.1%}; with prompts {scores['ensemble_top1']:.1%}, "
-                                  f"{scores['ensemble_top5']:.1%}; chance {scores['chance']:.2%}")
-                if last or run.step % recipe.checkpoint_every == 0:
-                    run.checkpoint()
-    clip = run.model()
-    save(clip, run.out / "model.safetensors")
+    run = full = None
+    phase = clock.phase if clock else nullcontext
+    with worker_threads(threads) as pool, np.errstate(all="ignore"), precision(recipe.precision, device):
+        mapping = pool.map if device == "cpu" else map
+        try:
+            with phase(READY):
+                run = Run(data, recipe, out, device, resume)
+            if clock:
+                clock.watch(run)
+            with run.drawing_ahead(pool.map):
+                take_steps(run, evaluations, clock.map(mapping) if clock else mapping, progress)
+            clip = run.model()
+            save(clip, run.out / "model.safetensors")
+            if clock:
+                clock.stop()
+                clock.layers = measure_layers(run, mapping)
+        except MemoryError as error:
+            full = out_of_memory(error)                 # without the frames, which hold what fills the memory
+        if full:
+            raise what_fits(run, full) if run else full
     return clip, run.log.rows
 
 
-def fingerprint(data):
-    """A number that tells one set of training data from another, for a run that goes on."""
-    digest = hashlib.sha256(data.pictures.tobytes() + data.concept.tobytes())
-    digest.update(json.dumps(data.captions).encode())
-    return digest.hexdigest()
+def take_steps(run, evaluations, mapping, progress):
+    """All steps that are left, with what is due between them."""
+    recipe = run.recipe
+    with tqdm(total=recipe.steps, initial=run.step, disable=not progress, unit="step", dynamic_ncols=True) as bar:
+        began, since = time.perf_counter(), run.step
+        while run.step < recipe.steps:
+            run.advance(mapping)
+            last = run.step == recipe.steps
+            log, exam, keep = (last or every and run.step % every == 0 for every in (
+                recipe.log_every, recipe.evaluate_every, recipe.checkpoint_every))
+            if log or exam or keep:
+                run.look()                              # before anything is built on it
+            bar.update()
+            if run.numbers:
+                bar.set_postfix(loss=f"{run.numbers['loss']:.3f}", tau=f"{run.numbers['tau']:.3f}", refresh=False)
+            if log:
+                now = time.perf_counter()
+                run.log.add(run.numbers | {"examples_per_second": (run.step - since) * recipe.batch / (now - began)})
+                began, since = now, run.step
+            for evaluation in evaluations if exam else ():
+                bar.write(run.evaluate(evaluation))
+            if keep:
+                run.checkpoint()

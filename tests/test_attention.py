@@ -96,6 +96,16 @@ def test_attention_without_a_mask_knows_no_order(normal, rng):
     assert np.allclose(self_attention(x[:, order], p, 2)[0], self_attention(x, p, 2)[0][:, order])
 
 
+@pytest.mark.parametrize("n, t, width, heads", SIZES)
+@pytest.mark.parametrize("causal", [False, True])
+def test_one_position_asks(prove, normal, rng, n, t, width, heads, causal):
+    x, p, at = normal(n, t, width), attention_parameters(normal, width), rng.integers(0, t, n)
+    mask = causal_mask(t, np, x.dtype) if causal else None
+    y, _ = self_attention(x, p, heads, mask, at)
+    assert np.allclose(y, self_attention(x, p, heads, mask)[0][np.arange(n), at][:, None], rtol=1e-13, atol=1e-13)
+    prove(self_attention, x, p, heads, mask, at, exclude=["mask"])
+
+
 def test_attention_that_cannot_be_split(normal):
     with pytest.raises(ValueError, match="width 8 cannot be split into 3 heads"):
         self_attention(normal(1, 2, 8), attention_parameters(normal, 8), 3)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from miniclip.backend import array_module, cpu_count, to_array_on, worker_threads
+import miniclip
+from gpu_stand_in import Card, install
+from miniclip.backend import OutOfMemory, array_module, cpu_count, out_of_memory, to_array_on, worker_threads
+from miniclip.checkpoint import save
+from miniclip.model import CLIP, initialize, model_config
+from miniclip.tokenizer import Tokenizer
+from miniclip.tree import to_device
 
 
 @pytest.mark.parametrize("x", [np.zeros(3), np.float64(1), 1.0, [1, 2], np.ma.zeros(2)])
@@ -38,12 +44,115 @@ def test_a_gpu_without_cupy(monkeypatch):
         to_array_on("gpu")
 
 
-def test_cupy_without_a_gpu(monkeypatch):
-    cupy = ModuleType("cupy")
-    cupy.cuda = SimpleNamespace(is_available=lambda: False)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    with pytest.raises(ValueError, match="finds no usable graphics card"):
+BANNER = """
+================================================================
+Failed to import CuPy. Please make sure that it is installed properly.
+
+Original error:
+  ImportError: libcuda.so.1: cannot open shared object file
+================================================================
+"""
+
+
+@pytest.mark.parametrize("raised, why", [
+    (f"ImportError({BANNER!r})", "ImportError: libcuda.so.1: cannot open shared object file"),
+    ("RuntimeError('CuPy failed to load libnvrtc.so.12.')", "CuPy failed to load libnvrtc.so.12"),
+    ("RuntimeError()", "RuntimeError"), ("ModuleNotFoundError('No module named fastrlock', name='fastrlock')",
+                                         "No module named fastrlock")])
+def test_a_cupy_that_cannot_be_imported(monkeypatch, tmp_path, raised, why):
+    (tmp_path / "cupy.py").write_text(f"raise {raised}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    with pytest.raises(ValueError) as error:
         to_array_on("gpu")
+    assert str(error.value) == f"CuPy is installed but cannot be imported ({why}); use device 'cpu'."
+
+
+def driver(count):
+    def count_devices():
+        if isinstance(count, Exception):
+            raise count
+        return count
+
+    return SimpleNamespace(is_available=lambda: False, runtime=SimpleNamespace(getDeviceCount=count_devices))
+
+
+@pytest.mark.parametrize("count, why", [
+    (0, "the driver counts none"), (RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient"),
+                                    "cudaErrorInsufficientDriver: CUDA driver version is insufficient")])
+def test_cupy_without_a_gpu(monkeypatch, count, why):
+    cupy = ModuleType("cupy")
+    cupy.cuda = driver(count)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(ValueError) as error:
+        to_array_on("gpu")
+    assert str(error.value) == f"CuPy is installed but finds no usable graphics card ({why}); use device 'cpu'."
+
+
+def test_a_gpu_that_does_not_compute(monkeypatch):
+    """A card that another program holds, or a compiler that is not there: known before anything is moved to it."""
+    cupy = install(monkeypatch, Card())
+
+    def zeros(size):
+        raise RuntimeError("cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable")
+
+    cupy.zeros = zeros
+    with pytest.raises(ValueError, match="no usable graphics card .cudaErrorDevicesUnavailable: .* or unavailable.; "):
+        to_array_on("gpu")
+
+
+def test_to_the_gpu_and_back(monkeypatch):
+    cupy = install(monkeypatch, Card())
+    x = np.arange(3)
+    there = to_array_on("gpu")(x)
+    assert array_module(there) is cupy and type(there) is cupy.ndarray
+    assert type(to_array_on("cpu")(there)) is np.ndarray and (to_array_on("cpu")(there) == x).all()
+
+
+# ------------------------------------------------------------------------------------------ memory
+
+
+def full_card(monkeypatch):
+    cupy = install(monkeypatch, Card(memory=12 << 30))
+
+    def asarray(x):
+        raise cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 4,096 bytes (allocated so far: 9 bytes).")
+
+    cupy.asarray = asarray
+    return cupy
+
+
+FULL = ("the graphics card's memory ran out: it has 12.0 GiB, 12.0 GiB of them free (Out of memory allocating 4,096 "
+        "bytes (allocated so far: 9 bytes)); use device 'cpu', or a smaller batch or model.")
+
+
+def test_a_card_that_is_full(monkeypatch):
+    full_card(monkeypatch)
+    for move in (to_array_on("gpu"), lambda x: to_device({"a": [x]}, "gpu")):
+        with pytest.raises(OutOfMemory) as error:
+            move(np.zeros(3))
+        assert str(error.value) == FULL
+    assert str(out_of_memory(error.value)) == FULL
+
+
+def test_a_model_for_a_card_that_is_full(monkeypatch, tmp_path):
+    tokenizer = Tokenizer.train(["a dog", "a cat"], 600)
+    config = model_config("resnet-micro", vocab_size=tokenizer.vocab_size)
+    save(CLIP(initialize(config), config, tokenizer), tmp_path / "model.safetensors")
+    full_card(monkeypatch)
+    with pytest.raises(OutOfMemory, match="^the graphics card's memory ran out: it has 12.0 GiB"):
+        miniclip.load(tmp_path / "model.safetensors", device="gpu")
+
+
+@pytest.mark.parametrize("error, said", [
+    (MemoryError(), "the machine's memory ran out; less"),
+    (MemoryError("Unable to allocate 3.2 GiB for an array"),
+     "the machine's memory ran out (Unable to allocate 3.2 GiB for an array); less")])
+def test_the_machines_memory(error, said):
+    assert str(out_of_memory(error)) == f"{said} is needed for a smaller batch or a smaller model."
+
+
+# ------------------------------------------------------------------------------------------ threads
 
 
 def test_there_is_at_least_one_processor():

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shlex
 import subprocess
 import sys
@@ -132,6 +133,27 @@ def test_the_same_command_gives_the_same_bits(run, photos, tmp_path, capsys):
     assert (tmp_path / "again/model.safetensors").read_bytes() == (run[0] / "model.safetensors").read_bytes()
     assert main(list(map(str, [*arguments, "--resume"]))) == 0           # done already: nothing is left to do
     assert (tmp_path / "again/model.safetensors").read_bytes() == (run[0] / "model.safetensors").read_bytes()
+
+
+def test_a_profile_of_a_run(run, photos, tmp_path, capsys):
+    """Two tables and one sentence; the model is the one of the run that was not watched."""
+    assert main(["train", "--data", str(photos), "--out", str(tmp_path / "out"), "--preset", "shapes", "--steps", "12",
+                 "--profile"]) == 0
+    assert (tmp_path / "out/model.safetensors").read_bytes() == (run[0] / "model.safetensors").read_bytes()
+    text = capsys.readouterr().out
+    assert re.search(r"^input side \d+\.\d% of wall time$", text, re.M)
+    for row in ("input: reading and decoding the pictures", "embedding, forward", "pulling back", "AdamW", "checkpoint",
+                "conv2d", "batch_norm", "linear", "embedding ", "softmax"):
+        assert re.search(rf"^{row} +\d", text, re.M), row
+    assert "where the time goes" not in run[1].stdout
+
+
+def test_a_shard_of_ones_own(photos, tmp_path):
+    out = tmp_path / "out"
+    assert main(["train", "--data", str(photos), "--out", str(out), "--preset", "shapes", "--steps", "1",
+                 "--shard", "2", "--recompute"]) == 0
+    recipe = miniclip.load(out).about["recipe"]
+    assert recipe["shard"] == 2 and recipe["recompute"] is True
 
 
 def test_classify(run, photos, capsys):

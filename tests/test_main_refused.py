@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gpu_stand_in import Card, install
 from miniclip import __main__ as command_line
+from miniclip import model
 from miniclip.__main__ import main
 from miniclip.checkpoint import read_arrays, write_arrays
+from miniclip.data.pictures import Evaluation
 from test_main import draw, photos, refused, run, sentence                # noqa: F401
 
 
@@ -161,6 +164,34 @@ def test_a_gpu_that_is_not_there(run, photos, tmp_path, capsys):
                       ["classify", photos / "red" / "0.png", "--labels", "a,b", "--checkpoint", run[0]]):
         assert "device" in (said := refused(capsys, *arguments, "--device", "gpu")) and "cpu" in said
     assert not out.exists()
+
+
+@pytest.mark.parametrize("there", ["nothing", "a card that is full", "a machine that is full"])
+def test_memory_that_runs_out(run, photos, tmp_path, capsys, monkeypatch, there):
+    """Evaluate, search and classify, too, say it in one sentence; train's is in test_memory.py."""
+    device = "cpu"
+    if there == "a card that is full":
+        device, cupy = "gpu", install(monkeypatch, Card(memory=8 << 30))
+
+        def full(*_, **__):
+            raise cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes).")
+
+        monkeypatch.setattr(model, "encode_image", full)
+    if there == "a machine that is full":
+        monkeypatch.setattr(model, "encode_image", lambda *_, **__: np.empty(1 << 56))
+    picture = photos / "red" / "0.png"
+    exam = Evaluation("two", np.zeros((2, 8, 8, 4), np.uint8), np.arange(2), ["red", "blue"])
+    monkeypatch.setattr(command_line, "load_data", lambda *_, **__: (None, [exam]))
+    for arguments in (["evaluate", run[0], "--data", "two"],
+                      ["search", "a dog", "--style", "noto", "--checkpoint", run[0]],
+                      ["classify", picture, "--labels", "a,b", "--checkpoint", run[0]]):
+        arguments = [*map(str, arguments), "--device", device]
+        if there == "nothing":
+            assert main(arguments) == 0 and capsys.readouterr().err == ""
+            continue
+        said = refused(capsys, *arguments)
+        assert ("the machine's memory ran out (Unable to allocate " in said if device == "cpu" else
+                "the graphics card's memory ran out: it has 8.0 GiB" in said)
 
 
 def test_a_loss_that_explodes(photos, tmp_path, capsys):

@@ -235,3 +235,28 @@ def test_the_gradient_is_not_written_to_and_threads_do_not_matter(tree):
     assert results[0][0].dtype == np.float32
     for other in results[1:]:
         assert all(same_bits(np.asarray(a), np.asarray(b)) for a, b in zip(results[0], other))
+
+
+def test_without_clipping_nor_average_the_norm_is_not_asked_for(tree):
+    settings = dict(beta1=0.9, beta2=0.98, eps=1e-6, weight_decay=0.2)
+    grads, rates = gradients(tree, 3, size=10.0), [0.1, 0.01, 0.1]
+    params = flat(tree)
+    optimizer = AdamW(params, clip=None, **settings)
+    optimizer.gradient_norm = None
+    for g, rate in zip(grads, rates):
+        assert optimizer.step(flat(g), rate) is None
+    theta, _, _ = textbook(tree, grads, rates, clip=math.inf, average_decay=0, **settings)
+    for name, leaf in flatten(params.tree).items():
+        assert np.allclose(leaf, theta[name], rtol=1e-12, atol=1e-12), name
+    assert optimizer.average is params
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_changes_nothing(tree, wrong):
+    optimizer = AdamW(flat(tree), average_decay=0.9)
+    optimizer.step(flat(gradients(tree, 1)[0]), 0.1)
+    before = {name: value.copy() for name, value in optimizer.state().items() if name != "count"}
+    broken = flat(gradients(tree, 1)[0])
+    broken.tree["visual"]["proj"][2, 3] = wrong
+    assert not np.isfinite(optimizer.step(broken, 0.1)) and optimizer.count == 2
+    assert all(same_bits(value, before[name]) for name, value in optimizer.state().items() if name != "count")

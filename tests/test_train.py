@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from miniclip.backend import worker_threads
+from miniclip.batches import Batches
 from miniclip.checkpoint import load, read_arrays
 from miniclip.data.pictures import Evaluation, PictureSet
 from miniclip.data.shapes import shapes_data
@@ -14,7 +15,7 @@ from miniclip.model import model_config
 from miniclip.preflight import same_bits
 from miniclip.recipe import Recipe
 from miniclip.tokenizer import Tokenizer
-from miniclip.train import Batches, Log, Run, TrainingDiverged, train
+from miniclip.train import Log, Run, TrainingDiverged, train
 from miniclip.tree import flatten
 
 SMALL = Recipe(model="resnet-tiny", steps=6, batch=8, shard=3, warmup=2, vocabulary=700, checkpoint_every=2,
@@ -158,6 +159,20 @@ def test_every_picture_of_a_thing_is_drawn(coloured):
     seen = {round(float(image[1].mean() * std + mean) * 255) for step in range(30)
             for images, _ in batches(step) for image in images}
     assert len(seen) == len(np.unique(coloured.pictures[..., 1]))
+
+
+def test_the_pictures_drawn_are_those_of_one_choice_a_thing(coloured):
+    """All at once, but the same numbers: what was trained before is trained again to the same bits."""
+    coloured.pictures[..., 1] = 3 * np.arange(len(coloured))[:, None, None]            # green numbers the pictures
+    recipe = Recipe(model="resnet-tiny", batch=20, shard=20, strength=0.0, seed=6)
+    batches, _, config = batches_of(coloured, recipe)
+    mean, std = (config["preprocess"][key][1] for key in ("mean", "std"))
+    for step in range(20):
+        rng = np.random.default_rng([6, step])
+        things = rng.choice(20, 20, replace=False)
+        expected = [rng.choice(np.flatnonzero(coloured.concept == k), 2)[0] for k in things]
+        ((images, _),) = batches(step)
+        assert sorted(round(float(image[1].mean() * std + mean) * 255 / 3) for image in images) == sorted(expected)
 
 
 @pytest.mark.parametrize("captions, batch, sentence", [
