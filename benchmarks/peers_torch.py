@@ -1,11 +1,13 @@
-"""The same CLIP in PyTorch, as its users write it for speed: what benchmarks/cpu.py measures against.
+"""The same CLIP in PyTorch, as its users write it for speed: what benchmarks/cpu.py and gpu.py measure against.
 
 Functions over a dictionary of parameters (no time goes to module calls), scaled_dot_product_attention,
 fused AdamW, set_to_none, channels-last pictures and kernels for the ResNet, inference_mode for encoding,
-and torch.compile over the whole loss where asked for. Names and shapes are OpenAI's.
+and torch.compile over the whole loss where asked for. On a graphics card bfloat16 is autocast's, and TF32 the library's
+switch; the loss is left there, so that no step waits for it. Names and shapes are OpenAI's.
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +37,7 @@ def encode_text(p, tokens, config):
     x = F.embedding(tokens, p["token_embedding.weight"]) + p["positional_embedding"][:tokens.shape[1]]
     x = transformer(x, p, "transformer", text["layers"], text["heads"], causal=True)
     end = (tokens == text["vocab_size"] - 1).int().argmax(-1)
-    return norm(x[torch.arange(len(x)), end], p, "ln_final") @ p["text_projection"]
+    return norm(x[torch.arange(len(x), device=x.device), end], p, "ln_final") @ p["text_projection"]
 
 
 def vision_transformer(p, images, config):
@@ -100,24 +102,32 @@ def embed(p, images, tokens, config, training):
 def clip_loss(p, images, tokens, config):
     z_image, z_text = embed(p, images, tokens, config, training=True)
     logits = p["logit_scale"].exp() * z_image @ z_text.T
-    truth = torch.arange(len(logits))
+    truth = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
 
 
 class Torch:
-    """One training state. params: {dotted name: array}; images (N, 3, S, S), tokens (N, T): arrays."""
+    """One training state. params: {dotted name: array}; images (N, 3, S, S), tokens (N, T): arrays.
 
-    def __init__(self, params, images, tokens, config, settings, threads, compiled=False):
+    device: "cpu" or "cuda"; precision, on "cuda": "float32", "tf32", or "bfloat16" by autocast.
+    """
+
+    def __init__(self, params, images, tokens, config, settings, threads, compiled=False, device="cpu",
+                 precision="float32"):
         torch.set_num_threads(threads)
+        self.device, self.half = device, precision == "bfloat16"
+        if device == "cuda":
+            torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+            torch.backends.cudnn.allow_tf32 = precision == "tf32"
         resnet = isinstance(config["vision_cfg"]["layers"], (list, tuple))
         layout = torch.channels_last if resnet else torch.contiguous_format
 
         def tensor(array):
-            result = torch.from_numpy(array.copy())
+            result = torch.from_numpy(array.copy()).to(device)
             return result.contiguous(memory_format=layout) if array.ndim == 4 else result
 
         self.p = {name: tensor(array) for name, array in params.items()}
-        self.images, self.tokens, self.config = tensor(images), torch.from_numpy(tokens), config
+        self.images, self.tokens, self.config = tensor(images), torch.from_numpy(tokens).to(device), config
         self.learned = {name: leaf.requires_grad_() for name, leaf in self.p.items() if "running_" not in name}
         learned = self.learned.values()
         self.optimizer = torch.optim.AdamW(
@@ -126,22 +136,27 @@ class Torch:
             lr=settings["learning_rate"], betas=settings["betas"], eps=settings["epsilon"], fused=True)
         self.loss, self.embed = (torch.compile(f) if compiled else f for f in (clip_loss, embed))
 
+    def differentiate(self):
+        """The loss, once its gradients are there."""
+        with torch.autocast("cuda", torch.bfloat16) if self.half else nullcontext():
+            loss = self.loss(self.p, self.images, self.tokens, self.config)
+        loss.backward()
+        return loss.detach()
+
     def loss_and_gradient(self):
         """The loss and {name: gradient}, without a step."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.p, self.images, self.tokens, self.config)
-        loss.backward()
-        return loss.item(), {name: leaf.grad.numpy() for name, leaf in self.learned.items()}
+        loss = self.differentiate()
+        return loss.item(), {name: leaf.grad.cpu().numpy() for name, leaf in self.learned.items()}
 
     def step(self):
         """One training step: the loss, its gradient, AdamW, and the temperature's bound."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.p, self.images, self.tokens, self.config)
-        loss.backward()
+        loss = self.differentiate()
         self.optimizer.step()
         with torch.no_grad():
             self.p["logit_scale"].clamp_(max=math.log(100))
-        return loss.item()
+        return loss.item() if self.device == "cpu" else loss
 
     def encode(self):
         """Both embeddings, without anything kept for a gradient."""

@@ -9,7 +9,7 @@ import math
 
 from .backend import array_module
 from .kernels import has_twin
-from .layers import linear, softmax
+from .layers import linear, softmax, sum_rows
 from .products import matmul
 
 
@@ -136,32 +136,33 @@ def attention_pool(x, p, heads):
     value_weight = p["v_proj"]["weight"].reshape(heads, width, channels)
 
     query, ask = linear(tokens[:, 0], p["q_proj"]["weight"], p["q_proj"]["bias"])
-    query = query.reshape(n, heads, width).transpose(1, 0, 2) * width**-0.5        # (H, N, d)
-    asked = (query @ key_weight).transpose(1, 0, 2)                                # (N, H, C) = Kᵀ q
-    weights, softmax_ = softmax(asked @ tokens.swapaxes(1, 2))                     # (N, H, T)
-    taken = (weights @ tokens).transpose(1, 0, 2)                                  # (H, N, C) = Σ wₜ t
-    values = (taken @ value_weight.swapaxes(1, 2)).transpose(1, 0, 2).reshape(n, channels)
+    query = query.reshape(n, heads, width).transpose(1, 0, 2)                      # (H, N, d)
+    asked = matmul(query, key_weight).transpose(1, 0, 2)                           # (N, H, C) = Kᵀ q
+    weights, softmax_ = attention_weights(matmul(asked, tokens.swapaxes(1, 2)), width**-0.5)       # (N, H, T)
+    taken = matmul(weights, tokens).transpose(1, 0, 2)                             # (H, N, C) = Σ wₜ t
+    values = matmul(taken, value_weight.swapaxes(1, 2)).transpose(1, 0, 2).reshape(n, channels)
     y, out = linear(values + p["v_proj"]["bias"], p["c_proj"]["weight"], p["c_proj"]["bias"])
 
     def backward(dy):
         dvalues, d_c = out(dy)
         by_head = dvalues.reshape(n, heads, width).transpose(1, 0, 2)              # (H, N, d)
-        dvalue_weight = by_head.swapaxes(1, 2) @ taken
-        dtaken = (by_head @ value_weight).transpose(1, 0, 2)                       # (N, H, C)
-        dscores = softmax_(dtaken @ tokens.swapaxes(1, 2))
-        dasked = (dscores @ tokens).transpose(1, 0, 2)                             # (H, N, C)
-        dtokens = weights.swapaxes(1, 2) @ dtaken + dscores.swapaxes(1, 2) @ asked
-        dquery = dasked @ key_weight.swapaxes(1, 2) * width**-0.5
-        dkey_weight = query.swapaxes(1, 2) @ dasked
+        dvalue_weight = matmul(by_head.swapaxes(1, 2), taken)
+        dtaken = matmul(by_head, value_weight).transpose(1, 0, 2)                  # (N, H, C)
+        dscores = softmax_(matmul(dtaken, tokens.swapaxes(1, 2)))
+        dasked = matmul(dscores, tokens).transpose(1, 0, 2)                        # (H, N, C)
+        dtokens = matmul(weights.swapaxes(1, 2), dtaken)
+        dtokens += matmul(dscores.swapaxes(1, 2), asked)
+        dquery = matmul(dasked, key_weight.swapaxes(1, 2))
+        dkey_weight = matmul(query.swapaxes(1, 2), dasked)
         dfirst, d_q = ask(dquery.transpose(1, 0, 2).reshape(n, channels))
         dtokens[:, 0] += dfirst
         dpixels = dtokens[:, 1:] + dtokens[:, :1] / count
         return dpixels.reshape(x.shape), {
-            "positional_embedding": dtokens.sum(0),
+            "positional_embedding": sum_rows(dtokens.reshape(n, -1)).reshape(tokens.shape[1:]),
             "k_proj": {"weight": dkey_weight.reshape(channels, channels),
                        "bias": xp.zeros_like(p["k_proj"]["bias"])},
             "q_proj": d_q,
-            "v_proj": {"weight": dvalue_weight.reshape(channels, channels), "bias": dvalues.sum(0)},
+            "v_proj": {"weight": dvalue_weight.reshape(channels, channels), "bias": sum_rows(dvalues)},
             "c_proj": d_c,
         }
 

@@ -5,7 +5,7 @@
 
 from .attention import causal_mask
 from .backend import array_module
-from .layers import embedding, layer_norm, linear
+from .layers import embedding, layer_norm, linear, sum_rows
 from .transformer import activation_of, transformer
 
 
@@ -57,7 +57,7 @@ def encode_text(params, tokens, config, recompute=False, once=False):
         d, d_ln_final = ln_final(d)
         dx, d_transformer = blocks(d[:, None])
         d_position = xp.zeros_like(params["positional_embedding"])
-        d_position[:length] = dx.sum(0)
+        d_position[:length] = sum_rows(dx.reshape(len(dx), -1)).reshape(dx.shape[1:])
         return {"positional_embedding": d_position, "text_projection": d_projection["weight"].T,
                 "transformer": d_transformer, "token_embedding": token_embedding(dx), "ln_final": d_ln_final}
 

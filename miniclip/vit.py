@@ -6,7 +6,7 @@ what that one has gathered after the last block is the picture's feature.
 
 from .backend import array_module
 from .conv import conv2d
-from .layers import layer_norm, linear
+from .layers import layer_norm, linear, sum_rows
 from .transformer import activation_of, transformer
 
 
@@ -43,7 +43,8 @@ def vision_transformer(images, p, config, recompute=False, once=False):
         dx, d_ln_pre = ln_pre(dx)
         dpatches = dx[:, 1:].reshape(n, *grid, -1)
         dimages, d_conv1 = conv1(dpatches, input_gradient)
-        grads = {"class_embedding": dx[:, 0].sum(0), "positional_embedding": dx.sum(0),
+        d_position = sum_rows(dx.reshape(n, -1)).reshape(dx.shape[1:])            # (T, D); the class is the first
+        grads = {"class_embedding": d_position[0], "positional_embedding": d_position,
                  "proj": d_proj["weight"].T, "conv1": d_conv1, "ln_pre": d_ln_pre,
                  "transformer": d_transformer, "ln_post": d_ln_post}
         return dimages.transpose(0, 3, 1, 2) if input_gradient else None, grads

@@ -184,7 +184,7 @@ def test_a_run_waits_only_where_it_looks(shapes, tmp_path, card, monkeypatch):  
     monkeypatch.undo()
     (there,), (here,) = log, run_to_the_end(shapes, tmp_path / "cpu", recipe)
     assert there["loss"] == pytest.approx(here["loss"], rel=1e-4)
-    assert there["grad_norm"] == pytest.approx(here["grad_norm"], rel=1e-3)
+    assert there["grad_norm"] == pytest.approx(here["grad_norm"], rel=1e-2)
 
 
 def test_the_step_leaves_nothing_behind(card):

@@ -135,7 +135,7 @@ def test_every_product_of_attention_as_it_lies(card, normal, dtype, n, heads, t,
 
 
 def test_one_position_asks(card, normal):
-    n, heads, t, d = 3, 2, 5, 4                         # attention's last block: one query a row, keys and values of all
+    n, heads, t, d = 3, 2, 5, 4                         # the last block: one query a row, keys and values of all
     q = card.box(normal(n, heads * d).astype(np.float32)).array.reshape(n, heads, 1, d)
     k, v = card.box(normal(n, t, 2, heads, d).astype(np.float32)).array.transpose(2, 0, 3, 1, 4)
     scores = matmul(Box(q), Box(k).swapaxes(-1, -2))
