@@ -16,6 +16,7 @@ import resource
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SETTINGS = {"learning_rate": 1e-4, "betas": (0.9, 0.98), "epsilon": 1e-6, "weight_decay": 0.1}
@@ -274,9 +275,21 @@ def serve(side, name, threads, shard, quick):
         answers.write(json.dumps(values) + "\n")
         answers.flush()
 
-    if side in ("ours", "beside"):
+    _, _, trick = side.partition("without ")            # see tricks.py, which undoes them one at a time
+    if side in ("ours", "beside") or trick not in ("", "heap", "arenas"):
         keep_freed_memory()
-    with worker_threads(threads) as pool:
+    elif trick == "arenas":
+        keep_freed_memory(heaps=threads + 1)
+    if trick:
+        from tricks import ALL
+
+        undo = ALL[trick][3]
+        if undo:
+            undo()
+    workers = worker_threads(threads)
+    if trick == "pool":
+        workers, shard = ThreadPoolExecutor(1), 1 << 30
+    with workers as pool:
         runner, about = load(side, name, threads, shard, quick, pool)
         answer(**about)
         for line in sys.stdin:

@@ -95,18 +95,19 @@ def cpu_count():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def keep_freed_memory():
+def keep_freed_memory(heaps=1):
     """Ask the C library to keep large arrays that are freed for those that come next, where it is glibc.
 
     It would give each back to the system and fetch new, empty pages for the next: a training step, which
-    makes the same arrays again and again, then spends much of its time on page faults.
+    makes the same arrays again and again, then spends much of its time on page faults. heaps: with one for each
+    thread, what a thread frees waits for that thread.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):        # another C library
         return
     mmap_threshold, trim_threshold, arenas = -3, -1, -8         # malloc.h
-    mallopt(arenas, 1)                                  # one heap, or what a thread frees waits for that thread
+    mallopt(arenas, heaps)
     mallopt(mmap_threshold, 1 << 30)
     mallopt(trim_threshold, (1 << 31) - 1)
 

@@ -18,6 +18,7 @@ from .model import encode_image
 from .resnet import bottleneck, conv_norm, modified_resnet
 from .step import loss_and_gradient
 from .text import encode_text
+from .tiles import tiled_clip_loss, tiled_contrastive_loss
 from .transformer import mlp, residual_block, transformer
 from .tree import Flat
 from .vit import vision_transformer
@@ -276,6 +277,19 @@ def _(d):
 def _(d):
     n = d.size(2, 6)
     return symmetric_cross_entropy, d.normal(n, n, scale=3)
+
+
+@subject("tiled_clip_loss")
+def _(d):
+    n, e = d.size(2, 6), d.size(2, 5)
+    return tiled_clip_loss, d.normal(n, e), d.normal(n, e), d.normal() + 1, d.size(2, 3)
+
+
+@subject("tiled_contrastive_loss")
+def _(d):
+    n, e = d.size(2, 6), d.size(2, 5)
+    return (tiled_contrastive_loss, l2_normalize(d.normal(n, e))[0], l2_normalize(d.normal(n, e))[0],
+            d.normal() + 1, 2)
 
 
 @subject("siglip_loss")

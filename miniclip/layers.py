@@ -74,15 +74,17 @@ def embedding(ids, weight):
     ids = xp.asarray(ids)
 
     def backward(dy):
-        dweight = xp.zeros_like(weight)
         rows, flat = dy.reshape(-1, dy.shape[-1]), ids.reshape(-1)
         if xp is np:
+            dweight = np.zeros_like(weight)
             # Rows of one id side by side, then one sum each: five times faster than add.at.
             order = np.argsort(flat, kind="stable")
             used, starts = np.unique(flat[order], return_index=True)
             dweight[used] = np.add.reduceat(rows[order], starts)
-        else:
-            xp.add.at(dweight, flat, rows)
+        else:                                           # CuPy's add.at has no bfloat16
+            total = xp.zeros(weight.shape, np.promote_types(weight.dtype, np.float32))
+            xp.add.at(total, flat, rows)
+            dweight = total.astype(weight.dtype, copy=False)
         return {"weight": dweight}
 
     return weight[ids], backward
@@ -114,7 +116,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
 def relu(x):
     """y = max(x, 0). x any shape."""
-    y = array_module(x).maximum(x, 0) if x.dtype.kind == "f" else x * (x.real > 0)
+    y = x * (x.real > 0) if x.dtype.kind == "c" else array_module(x).maximum(x, 0)
 
     def backward(dy):
         return dy * (y.real > 0)
@@ -153,9 +155,9 @@ def gelu(x):
 
     def backward(dy):
         density = xp.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
-        return dy * (cdf + x * density)
+        return (dy * (cdf + x * density)).astype(dy.dtype, copy=False)
 
-    return x * cdf, backward
+    return (x * cdf).astype(x.dtype, copy=False), backward     # times a Python float, a bfloat16 becomes a float32
 
 
 _GRID = 128                                             # steps of the table per unit

@@ -28,7 +28,7 @@ def clip_loss(image_features, text_features, logit_scale):
     Returns loss () and backward; backward() -> (d_image (N, E), d_text (N, E), d_logit_scale ()).
     Raises ValueError when the shapes do not pair up.
     """
-    z_image, z_text, to_features = _unit_pairs(image_features, text_features)
+    z_image, z_text, to_features = unit_pairs(image_features, text_features)
     loss, contrastive = contrastive_loss(z_image, z_text, logit_scale)
 
     def backward():
@@ -81,7 +81,7 @@ def siglip_loss(image_features, text_features, logit_scale, logit_bias):
 
     Shapes as in `clip_loss`, logit_bias (). backward() -> (d_image, d_text, d_logit_scale, d_logit_bias).
     """
-    z_image, z_text, to_features = _unit_pairs(image_features, text_features)
+    z_image, z_text, to_features = unit_pairs(image_features, text_features)
     xp = array_module(z_image)
     n = len(z_image)
     scale = xp.exp(logit_scale)
@@ -102,7 +102,11 @@ def siglip_loss(image_features, text_features, logit_scale, logit_bias):
     return loss, backward
 
 
-def _unit_pairs(image_features, text_features):
+def unit_pairs(image_features, text_features):
+    """Features (N, E) of both kinds, put on the unit sphere, and what takes the embeddings' gradients back to them.
+
+    Raises ValueError when the shapes do not pair up.
+    """
     if image_features.ndim != 2 or image_features.shape != text_features.shape:
         raise ValueError(f"image features {image_features.shape} and text features {text_features.shape} "
                          "do not pair up: both must be (N, E), row i of one belonging to row i of the other.")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from .backend import array_module, usable_cupy
+from .backend import array_module, to_array_on
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 # dtype: (cuBLAS's name of it, what it is summed in, 1 and 0 of that kind for cuBLAS to read)
@@ -140,13 +140,15 @@ def precision(name, device="gpu"):
 
     name: one of PRECISIONS; yields `compute_dtype(name)`. What was set before is set again afterwards. It holds for all
     threads of the process. On the CPU nothing is set.
-    Raises ValueError as `compute_dtype`, and for TF32 and bfloat16 on a card from before 2020 (compute capability 8).
+    Raises ValueError as `compute_dtype` and `to_array_on`, and for TF32 and bfloat16 on a card from before 2020
+    (compute capability 8).
     """
     dtype = compute_dtype(name, device)
+    to_array_on(device)                                 # whether there is such a device
     if device == "cpu":
         yield dtype
         return
-    cupy = usable_cupy()
+    import cupy
     if name in ("tf32", "bfloat16") and int(cupy.cuda.Device().compute_capability) < 80:
         raise ValueError(f"precision {name!r} needs a graphics card of compute capability 8.0 or more; use 'float32'.")
     core, types = cupy._core, cupy._core._routines_linalg

@@ -26,7 +26,7 @@ import numpy as np
 
 from .backend import array_module
 from .layers import sum_last, sum_rows
-from .loss import _unit_pairs
+from .loss import unit_pairs
 
 LARGEST = 1 << 25                                       # numbers in a tile whose rows are not given
 STRIP = 32                                              # rows that stay in a processor's cache from line to line
@@ -40,7 +40,7 @@ def tiled_clip_loss(image_features, text_features, logit_scale, tile=None):
     Returns loss () and backward; backward() -> (d_image (N, E), d_text (N, E), d_logit_scale ()).
     Raises ValueError when the shapes do not pair up, or tile is less than 1.
     """
-    z_image, z_text, to_features = _unit_pairs(image_features, text_features)
+    z_image, z_text, to_features = unit_pairs(image_features, text_features)
     loss, contrastive = tiled_contrastive_loss(z_image, z_text, logit_scale, tile)
 
     def backward():

@@ -36,9 +36,13 @@ from .prefetch import Prefetch
 from .products import compute_dtype, precision
 from .recipe import Recipe
 from .step import encoders_of, loss_and_gradient
+from .tiles import tiled_clip_loss
 from .tokenizer import Tokenizer
 from .tree import Flat, to_device
 from .zeroshot import evaluate
+
+
+LARGE = 8192                                            # pairs of a batch whose similarity matrix is not held whole
 
 
 class TrainingDiverged(ArithmeticError):
@@ -65,7 +69,8 @@ class Run:
         self.device, self.to_device = device, to_array_on(device)
         self.dtype = compute_dtype(recipe.precision, device)
         self.loss_scale = LossScale(array_module(self.params.vector)) if self.dtype == np.float16 else None
-        self.loss, self.unseen, self.numbers = clip_loss, [], {}
+        self.loss = clip_loss if recipe.batch < LARGE else tiled_clip_loss
+        self.unseen, self.numbers = [], {}
         self.identity = {"recipe": recipe.to_json(), "data": fingerprint(data)}
         self.about = {"data": data.name, "recipe": recipe.to_json()}
         try:

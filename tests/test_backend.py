@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import miniclip
-from gpu_stand_in import Card, install
+from cupy_double import cupy_double
 from miniclip.backend import OutOfMemory, array_module, cpu_count, out_of_memory, to_array_on, worker_threads
 from miniclip.checkpoint import save
 from miniclip.model import CLIP, initialize, model_config
@@ -91,55 +91,60 @@ def test_cupy_without_a_gpu(monkeypatch, count, why):
 
 def test_a_gpu_that_does_not_compute(monkeypatch):
     """A card that another program holds, or a compiler that is not there: known before anything is moved to it."""
-    cupy = install(monkeypatch, Card())
-
     def zeros(size):
         raise RuntimeError("cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable")
 
-    cupy.zeros = zeros
-    with pytest.raises(ValueError, match="no usable graphics card .cudaErrorDevicesUnavailable: .* or unavailable.; "):
+    said = "no usable graphics card .cudaErrorDevicesUnavailable: .* or unavailable.; "
+    with cupy_double(), pytest.raises(ValueError, match=said):
+        monkeypatch.setattr("cupy.zeros", zeros)
         to_array_on("gpu")
 
 
-def test_to_the_gpu_and_back(monkeypatch):
-    cupy = install(monkeypatch, Card())
-    x = np.arange(3)
-    there = to_array_on("gpu")(x)
-    assert array_module(there) is cupy and type(there) is cupy.ndarray
-    assert type(to_array_on("cpu")(there)) is np.ndarray and (to_array_on("cpu")(there) == x).all()
+def test_a_machine_without_a_card():
+    with cupy_double(available=False), pytest.raises(ValueError, match="no usable graphics card .the driver counts"):
+        to_array_on("gpu")
+
+
+def test_to_the_gpu_and_back():
+    with cupy_double() as card:
+        import cupy
+        x, move = np.arange(3), to_array_on("gpu")
+        with card.counting() as counts:
+            there = move(x)
+            assert move(there) is there and counts.syncs == [] and len(counts.uploads) == 1
+        assert array_module(there) is cupy and type(there) is cupy.ndarray
+        assert type(to_array_on("cpu")(there)) is np.ndarray and (to_array_on("cpu")(there) == x).all()
 
 
 # ------------------------------------------------------------------------------------------ memory
 
 
-def full_card(monkeypatch):
-    cupy = install(monkeypatch, Card(memory=12 << 30))
-
-    def asarray(x):
-        raise cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 4,096 bytes (allocated so far: 9 bytes).")
-
-    cupy.asarray = asarray
-    return cupy
-
-
 FULL = ("the graphics card's memory ran out: it has 12.0 GiB, 12.0 GiB of them free (Out of memory allocating 4,096 "
-        "bytes (allocated so far: 9 bytes)); use device 'cpu', or a smaller batch or model.")
+        "bytes (allocated so far: 2,048 bytes, limit set to: 2,048 bytes)); use device 'cpu', or a smaller batch or "
+        "model.")
 
 
-def test_a_card_that_is_full(monkeypatch):
-    full_card(monkeypatch)
+@pytest.fixture
+def full():
+    """A card of 12 GiB, of which this program may have 2,048 bytes, and has half of them."""
+    with cupy_double(memory=12 << 30):
+        import cupy
+        cupy.get_default_memory_pool().set_limit(2048)
+        yield cupy.zeros(100)
+
+
+def test_a_card_that_is_full(full):
     for move in (to_array_on("gpu"), lambda x: to_device({"a": [x]}, "gpu")):
         with pytest.raises(OutOfMemory) as error:
-            move(np.zeros(3))
+            move(np.zeros(512))
         assert str(error.value) == FULL
     assert str(out_of_memory(error.value)) == FULL
 
 
-def test_a_model_for_a_card_that_is_full(monkeypatch, tmp_path):
+def test_a_model_for_a_card_that_is_full(full, tmp_path):
     tokenizer = Tokenizer.train(["a dog", "a cat"], 600)
     config = model_config("resnet-micro", vocab_size=tokenizer.vocab_size)
     save(CLIP(initialize(config), config, tokenizer), tmp_path / "model.safetensors")
-    full_card(monkeypatch)
     with pytest.raises(OutOfMemory, match="^the graphics card's memory ran out: it has 12.0 GiB"):
         miniclip.load(tmp_path / "model.safetensors", device="gpu")
 

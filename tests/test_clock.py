@@ -1,5 +1,4 @@
 import sys
-import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -7,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gpu_stand_in import Card, install
+from cupy_double import cupy_double
 from miniclip import clock as clock_module
 from miniclip.backend import worker_threads
 from miniclip.clock import DATA, INPUT, LOSS, PHASES, ROWS, Clock
@@ -159,11 +158,12 @@ def test_an_error_leaves_no_watch_behind():
         sys.setprofile(before)
 
 
-def test_on_a_card_every_phase_waits_for_it(shapes, tmp_path, monkeypatch):
-    card = Card("copies")
-    install(monkeypatch, card)
-    monkeypatch.setattr(card, "issue", lambda stream, work: work.run())
-    clock = Clock()
-    run_to_the_end(shapes, tmp_path, replace(SMALL, steps=2), device="gpu", clock=clock)
-    waits = [what for thread, what in card.waits if thread is threading.main_thread() and what == "stream"]
-    assert len(waits) > 2 * 10 and "card's time by layer" in str(clock)
+def test_on_a_card_every_phase_waits_for_it(shapes, tmp_path):
+    """Work that is launched in a phase is done before the next begins; layers are timed so too."""
+    clock, smallest = Clock(), replace(SMALL, model="resnet-micro", batch=4, shard=2, steps=2)
+    with cupy_double() as card, card.counting() as counts:
+        run_to_the_end(shapes, tmp_path, smallest, device="gpu", clock=clock)
+    waits = [wait for wait in counts.syncs if wait.endswith(" Stream.synchronize")]     # the main thread's
+    assert sum(wait.startswith("clock.py:") for wait in waits) > 2 * 10
+    assert sum(wait.startswith("layer_clock.py:") for wait in waits) > 2 * 10
+    assert "card's time by layer" in str(clock)

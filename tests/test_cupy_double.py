@@ -48,7 +48,7 @@ def test_it_has_no_name_that_cupy_has_not(space):
 
 
 def test_it_has_no_method_that_cupy_has_not():
-    assert {name for name in vars(CUPY.ndarray) if name[0] != "_"} <= NAMES["cupy.ndarray"].keys()
+    assert {name for name in dir(CUPY.ndarray) if name[0] != "_"} <= NAMES["cupy.ndarray"].keys()
 
 
 def test_a_name_that_cupy_has_not(cupy):

@@ -9,7 +9,7 @@ import pytest
 from miniclip.house import SUBJECTS, check_house, draw_subject, find_subjects
 from miniclip.tree import flatten
 
-ROOMS = ["layers", "conv", "attention", "transformer", "vit", "resnet", "text", "loss"]
+ROOMS = ["layers", "conv", "attention", "transformer", "vit", "resnet", "text", "loss", "tiles"]
 
 
 @pytest.mark.parametrize("method", ["complex", "adjoint"])

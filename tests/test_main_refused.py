@@ -3,12 +3,13 @@
 import os
 import pickle
 import re
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gpu_stand_in import Card, install
+from cupy_double import cupy_double
 from miniclip import __main__ as command_line
 from miniclip import model
 from miniclip.__main__ import main
@@ -169,13 +170,14 @@ def test_a_gpu_that_is_not_there(run, photos, tmp_path, capsys):
 @pytest.mark.parametrize("there", ["nothing", "a card that is full", "a machine that is full"])
 def test_memory_that_runs_out(run, photos, tmp_path, capsys, monkeypatch, there):
     """Evaluate, search and classify, too, say it in one sentence; train's is in test_memory.py."""
-    device = "cpu"
-    if there == "a card that is full":
-        device, cupy = "gpu", install(monkeypatch, Card(memory=8 << 30))
+    device, encode_image = "gpu" if there == "a card that is full" else "cpu", model.encode_image
 
-        def full(*_, **__):
-            raise cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes).")
+    def full(*arguments, **options):
+        pool = sys.modules["cupy"].get_default_memory_pool()
+        pool.set_limit(pool.used_bytes())               # the model fits, and nothing more
+        return encode_image(*arguments, **options)
 
+    if device == "gpu":
         monkeypatch.setattr(model, "encode_image", full)
     if there == "a machine that is full":
         monkeypatch.setattr(model, "encode_image", lambda *_, **__: np.empty(1 << 56))
@@ -189,7 +191,8 @@ def test_memory_that_runs_out(run, photos, tmp_path, capsys, monkeypatch, there)
         if there == "nothing":
             assert main(arguments) == 0 and capsys.readouterr().err == ""
             continue
-        said = refused(capsys, *arguments)
+        with cupy_double(memory=8 << 30):
+            said = refused(capsys, *arguments)
         assert ("the machine's memory ran out (Unable to allocate " in said if device == "cpu" else
                 "the graphics card's memory ran out: it has 8.0 GiB" in said)
 

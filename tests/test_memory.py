@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gpu_stand_in import Card, install
+from cupy_double import cupy_double
 from miniclip import memory, train as loop
 from miniclip.__main__ import main
 from miniclip.backend import OutOfMemory
@@ -17,37 +17,34 @@ from miniclip.train import Run, train
 from test_train import SMALL, shapes                                                        # noqa: F401
 
 RECIPE = replace(SMALL, batch=16, shard=8)
-NEED = Need(fixed=500, shard=70, work=300, held=100)
+BLOCK = 1 << 13                                         # bytes
+NEED = Need(*(count * BLOCK for count in (500, 70, 300, 100)))
 
 
 @pytest.fixture
 def full(monkeypatch):
-    """A card of `full.memory` bytes, whose training step takes what NEED says and computes nothing."""
-    card = Card("copies", memory=0)
-    cupy = install(monkeypatch, card)
-    monkeypatch.setattr(card, "issue", lambda stream, work: work.run())
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(
-        free_all_blocks=lambda: setattr(card, "taken", 0), total_bytes=lambda: card.taken)
-    card.steps = []
+    """A card of `full.room` bytes beside the run's own, whose step takes what NEED says and computes nothing."""
+    with cupy_double() as card:
+        import cupy
+        full = SimpleNamespace(card=card, room=None, steps=[])
 
-    def step(params, shards, config, gradient, map=map, recompute=False, loss=None):
-        sizes = [len(images) for images, _ in shards]
-        need = NEED.bytes(sum(sizes), max(sizes), recompute)
-        card.steps.append((sizes, recompute))
-        if need > card.memory:
-            raise cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 1,024 bytes (allocated so far: 5 bytes).")
-        card.taken = max(card.taken, need)
-        zero = np.float32(0)
-        gradient.vector[...] = 0
-        return {"loss": zero, "d_logit_scale": zero}
+        def step(params, shards, config, gradient, map=map, recompute=False, *others):
+            given = sum(images.nbytes for images, _ in shards)         # of what is needed
+            if full.room is not None:                   # the first step of a run
+                card.memory, full.room = card.used - given + full.room, None
+            sizes = [len(images) for images, _ in shards]
+            full.steps.append((sizes, recompute))
+            cupy.empty(int(NEED.bytes(sum(sizes), max(sizes), recompute)) - given, np.uint8)   # and lets it go
+            gradient.vector[...] = 0
+            return {"loss": cupy.zeros((), np.float32), "d_logit_scale": cupy.zeros((), np.float32)}
 
-    monkeypatch.setattr(memory, "loss_and_gradient", step)
-    monkeypatch.setattr(loop, "loss_and_gradient", step)
-    return card
+        monkeypatch.setattr(memory, "loss_and_gradient", step)
+        monkeypatch.setattr(loop, "loss_and_gradient", step)
+        yield full
 
 
 def test_a_few_tiny_steps_tell_what_a_large_one_needs(full, shapes, tmp_path):
-    full.memory = 1 << 30
+    full.room = 1 << 30
     need = measure(Run(shapes[0], RECIPE, tmp_path, device="gpu"))
     assert need == Need(*map(pytest.approx, (NEED.fixed, NEED.shard, NEED.work, NEED.held)))
     assert max(sum(sizes) for sizes, _ in full.steps) == 8          # none larger than one shard of the batch
@@ -67,31 +64,32 @@ def test_what_changes_least_is_chosen(changes, share, expected):
 
 
 def test_a_run_that_does_not_fit_says_what_would(full, shapes, tmp_path):
-    full.memory = NEED.bytes(16, 8, False) - 1
+    full.room = NEED.bytes(16, 8, False) - 1
     with pytest.raises(OutOfMemory) as raised:
         train(shapes[0], RECIPE, out=tmp_path / "a", device="gpu", progress=False)
     said = str(raised.value)
-    assert re.match(r"^the graphics card's memory of 0.0 GiB ran out: a batch of 16 in shards of 8 did not fit. By an "
+    assert re.match(r"^the graphics card's memory of 0.1 GiB ran out: a batch of 16 in shards of 8 did not fit. By an "
                     r"estimate from a few pairs, of \S+ MiB each, --batch \d+ --shard \d+( --recompute)? would fit; "
                     r"that is another recipe, so start again with another --out.$", said), said
     batch, shard = map(int, re.findall(r"--(?:batch|shard) (\d+)", said))
     recipe = replace(RECIPE, batch=batch, shard=shard, recompute="--recompute" in said, steps=1)
+    full.card.memory, full.room = 8 << 30, NEED.bytes(16, 8, False) - 1     # the error still holds the first run
     train(shapes[0], recipe, out=tmp_path / "b", device="gpu", progress=False)          # and it does
     assert batch == 16
 
 
 def test_a_card_on_which_nothing_fits(full, shapes, tmp_path):
-    full.memory = 1000
+    full.room = 1000
     with pytest.raises(OutOfMemory, match="has 0.0 GiB.*Here, a batch of 16 in shards of 8 did not fit, and no "):
         train(shapes[0], RECIPE, out=tmp_path, device="gpu", progress=False)
 
 
 def test_the_command_line_says_it_in_one_sentence(full, tmp_path, capsys):
-    full.memory = NEED.bytes(16, 8, False) - 1
+    full.room = NEED.bytes(16, 8, False) - 1
     assert main(["train", "--data", "shapes", "--batch", "16", "--shard", "8", "--out", str(tmp_path / "out"),
                  "--device", "gpu", "--steps", "2"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("miniclip: the graphics card's memory of 0.0 GiB ran out: a batch of 16 ")
+    assert said.startswith("miniclip: the graphics card's memory of 0.1 GiB ran out: a batch of 16 ")
     assert "--batch 16 --shard 4 would fit" in said
 
 

@@ -1,6 +1,6 @@
 """The suite on CuPy arrays: everything that NumPy computes, computed again, and the same.
 
-Where there is no graphics card, CuPy is a strict double of it (cupy_double.py): "double, not a GPU" stands in the
+Where there is no graphics card, CuPy is a strict double of it (cupy_double): "double, not a GPU" stands in the
 name of each such test. On a machine with a card, the same tests run on CuPy itself.
 """
 

@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from gpu_stand_in import Card, install
+from reordering_card import Card, install
 from miniclip.backend import worker_threads
 from miniclip.prefetch import Prefetch
 

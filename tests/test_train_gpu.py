@@ -1,4 +1,4 @@
-"""The training loop on a graphics card, with a stand-in for the card: what it waits for, and what it finds."""
+"""The training loop on a graphics card, a double of it: what it waits for, and what it finds."""
 
 import json
 import threading
@@ -7,44 +7,53 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gpu_stand_in import Card, install
+from cupy_double import cupy_double
 from miniclip.batches import Batches
 from miniclip.checkpoint import read_arrays
+from miniclip.model import MODELS
 from miniclip.train import Run, TrainingDiverged
 from miniclip.tree import flatten
 from test_train import SMALL, run_to_the_end, shapes, without_timing                        # noqa: F401
 
 EVERY_THIRD = replace(SMALL, log_every=3, checkpoint_every=6)
+SMALLEST = {"embed_dim": 32, "text_cfg": {"width": 16, "heads": 2, "layers": 1},
+            "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8}}
+
+
+@pytest.fixture(autouse=True)
+def smallest(monkeypatch):
+    """The double is slow: there is a smaller model meanwhile, under the name of one that there is."""
+    monkeypatch.setitem(MODELS, SMALL.model, SMALLEST)
 
 
 @pytest.fixture
-def card(monkeypatch):
-    """Copies run at once here: the stand-in's arrays compute when they are asked to, not in a queue."""
-    card = Card("copies")
-    install(monkeypatch, card)
-    monkeypatch.setattr(card, "issue", lambda stream, work: work.run())
-    return card
+def card():
+    with cupy_double() as card:
+        yield card
 
 
 @pytest.fixture
 def watched(monkeypatch, card):
-    """[(steps done, reads of the card so far)] after each step and each look."""
+    """[(method, steps done, waits of the main thread for the card)] of each step and each look."""
     seen = []
     for name in ("advance", "look"):
         def method(run, *args, original=getattr(Run, name), name=name):
-            before = card.reads
-            original(run, *args)
-            seen.append((name, run.step, card.reads - before))
+            with card.counting() as counts:
+                original(run, *args)
+            seen.append((name, run.step, len([wait for wait in counts.syncs if "in the thread" not in wait])))
 
         monkeypatch.setattr(Run, name, method)
     return seen
 
 
 def test_the_card_is_read_only_where_the_log_is_due(shapes, tmp_path, card, watched):
-    run_to_the_end(shapes, tmp_path, EVERY_THIRD, device="gpu", threads=2)
-    assert [(step, reads) for name, step, reads in watched if name == "advance"] == [(i, 0) for i in range(1, 7)]
-    assert [(step, reads) for name, step, reads in watched if name == "look"] == [(3, 1), (6, 1)]
-    assert threading.main_thread() not in [thread for thread, what in card.waits if what == "event"]
+    with card.counting() as counts:
+        run_to_the_end(shapes, tmp_path, EVERY_THIRD, device="gpu", threads=2)
+    assert [(step, waits) for name, step, waits in watched if name == "advance"] == [(i, 0) for i in range(1, 7)]
+    assert [(step, waits) for name, step, waits in watched if name == "look"] == [(3, 1), (6, 1)]
+    events = [wait for wait in counts.syncs if "Event" in wait]
+    assert len(events) == 6 and all("in the thread prefetch" in wait for wait in events)
+    assert sum(copy.startswith("prefetch.py:") for copy in counts.uploads) == 6
 
 
 def test_it_is_the_run_of_the_cpu(shapes, tmp_path, card):

@@ -1,9 +1,9 @@
-"""A graphics card for tests that need none: NumPy under CuPy's names, and streams that run when they like.
+"""A card that runs queued work in any order that its events allow, to see what goes wrong: for test_prefetch.py.
 
-`install(monkeypatch, card)` puts modules `cupy` and `cupyx` in place. Arrays compute at once; every read of one
-by the host is counted in `card.reads`. Copies, events and what `Stream.launch` is given wait in the queues of
-their streams, and the card runs them in an order of its choice, which keeps to the events and nothing else: so
-what is not ordered by an event goes wrong sooner or later.
+The double (cupy_double) does work at once and proves from clocks that the order is told. This proves the same by doing
+it: copies, events and what `Stream.launch` is given wait in the queues of their streams, and the card takes from them
+as it likes, so that what no event orders goes wrong sooner or later. It has no more of CuPy than prefetch.py needs.
+`install(monkeypatch, card)` puts modules `cupy` and `cupyx` in place; reads of an array are counted in `card.reads`.
 """
 
 import sys
@@ -16,12 +16,11 @@ import numpy as np
 class Card:
     """The queues; order: "late" (nothing runs before it must), "copies" first, "main" first, or "random"."""
 
-    def __init__(self, order="random", seed=0, memory=1 << 40):
+    def __init__(self, order="random", seed=0):
         self.order, self.rng, self.lock = order, np.random.default_rng(seed), threading.RLock()
         self.main, self.streams = Stream(self), []
         self.streams.append(self.main)
         self.reads, self.waits = 0, []                  # of arrays; (thread, what) for host waits
-        self.memory, self.taken = memory, 0
 
     def issue(self, stream, work):
         with self.lock:
@@ -120,9 +119,6 @@ def install(monkeypatch, card):
         card.streams.append(Stream(card))
         return card.streams[-1]
 
-    class OutOfMemoryError(MemoryError):
-        __module__ = "cupy.cuda.memory"
-
     class CuPy(ModuleType):
         def __getattr__(self, name):
             known = getattr(np, name)
@@ -131,14 +127,12 @@ def install(monkeypatch, card):
             return lambda *args, **options: on_card(known(*args, **options))
 
     class Device:
-        mem_info = property(lambda self: (card.memory - card.taken, card.memory))
         __enter__ = __exit__ = lambda *_: None
 
     cupy, cupyx = CuPy("cupy"), ModuleType("cupyx")
     cupy.ndarray = Array
     cupy.cuda = SimpleNamespace(
-        is_available=lambda: True, Device=Device, Stream=stream, Event=lambda disable_timing: Event(card),
-        get_current_stream=lambda: card.main, memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError))
+        Device=Device, Stream=stream, Event=lambda disable_timing: Event(card), get_current_stream=lambda: card.main)
     cupyx.empty_pinned = np.empty
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "cupyx", cupyx)
