@@ -108,6 +108,7 @@ def test_what_cannot_run_is_told_in_a_sentence(scaling, tmp_path, capsys):
         scaling.ask(do="nothing")
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_draws(scaling, tmp_path, capsys):
     json_file, picture = tmp_path / "new" / "scaling.json", tmp_path / "scaling.png"
     options = ["--quick", "--part", "width", "--part", "loss", "--json", str(json_file), "--plot", str(picture)]

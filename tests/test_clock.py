@@ -158,6 +158,7 @@ def test_an_error_leaves_no_watch_behind():
         sys.setprofile(before)
 
 
+@pytest.mark.slow
 def test_on_a_card_every_phase_waits_for_it(shapes, tmp_path):
     """Work that is launched in a phase is done before the next begins; layers are timed so too."""
     clock, smallest = Clock(), replace(SMALL, model="resnet-micro", batch=4, shard=2, steps=2)

@@ -17,7 +17,7 @@ from miniclip.transformer import mlp, residual_block, transformer
 from test_attention import attention_parameters, pool_parameters
 from test_transformer import block_parameters, mlp_parameters
 
-METHODS = ["complex", "central", "richardson", "adjoint"]
+METHODS = ["complex", "central", pytest.param("richardson", marks=pytest.mark.slow), "adjoint"]
 LOSSES = (clip_loss, contrastive_loss, siglip_loss, symmetric_cross_entropy)
 FAULTS = []
 rng = np.random.default_rng(7)

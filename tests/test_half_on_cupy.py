@@ -123,6 +123,7 @@ def train(shapes, out, name, recipe=EIGHT, **options):                          
     return run_to_the_end((some(shapes[0], 8),), out, replace(recipe, precision=name), device="gpu", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tf32", "bfloat16", "float16"])
 def test_a_run_learns_and_goes_on_to_the_same_bits(shapes, tmp_path, card, cupy, monkeypatch, name):  # noqa: F811
     linalg, seen, advance = cupy._core._routines_linalg, [], Run.advance
@@ -166,6 +167,7 @@ def test_another_precision_is_another_run_of_about_the_same_numbers(shapes, tmp_
         train(shapes, tmp_path / "tf32", "float32", short, resume=True)
 
 
+@pytest.mark.slow
 def test_float16_outlives_an_overflow(shapes, tmp_path, card, monkeypatch):                           # noqa: F811
     start, scales, advance = Run.__init__, [], Run.advance
 
