@@ -98,11 +98,11 @@ def in_single(layer):
     def either(x, *arrays, **others):
         if x.dtype.itemsize != 2:
             return layer(x, *arrays, **others)
-        others = {name: as_single(value) for name, value in others.items()}
-        y, backward = layer(*map(as_single, (x, *arrays)), **others)
+        others = {name: _as_single(value) for name, value in others.items()}
+        y, backward = layer(*map(_as_single, (x, *arrays)), **others)
 
         def backward_half(dy):
-            dx, grads = backward(as_single(dy))
+            dx, grads = backward(_as_single(dy))
             return dx.astype(x.dtype), grads
 
         return y.astype(x.dtype), backward_half
@@ -110,7 +110,8 @@ def in_single(layer):
     return either
 
 
-def as_single(value):
+def _as_single(value):
+    """An array as float32; anything else, a number or a flag, as it is."""
     return value.astype(np.float32) if hasattr(value, "astype") else value
 
 

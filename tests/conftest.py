@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from cupy_double import cupy_double
 from miniclip.derivatives import Point
 from miniclip.gradcheck import check
 from miniclip.preflight import same_bits
@@ -27,6 +28,20 @@ def normal(rng):
 @pytest.fixture
 def prove():
     return prove_layer
+
+
+@pytest.fixture
+def card():
+    """A double of a graphics card; while the test runs, `import cupy` gives the double of CuPy."""
+    with cupy_double() as card:
+        yield card
+
+
+@pytest.fixture
+def cupy(card):
+    """The double of CuPy."""
+    import cupy
+    return cupy
 
 
 def prove_layer(f, *args, methods=("complex", "central", "adjoint"), exclude=(), **options):

@@ -13,18 +13,6 @@ from cupy_double import (CUPY, MODULES, NAMES, CUDARuntimeError, OutOfMemoryErro
 from miniclip.products import matmul
 
 
-@pytest.fixture
-def card():
-    with cupy_double() as card:
-        yield card
-
-
-@pytest.fixture
-def cupy(card):
-    import cupy
-    return cupy
-
-
 # ------------------------------------------------------------------------------------------ whose names it has
 
 def test_the_names_are_those_of_an_installed_cupy():

@@ -27,18 +27,6 @@ EIGHT = replace(SMALL, steps=24, batch=8, shard=4, learning_rate=1e-3, warmup=1,
                 strength=0.0, plain_names=1.0, average=0.9, log_every=8, checkpoint_every=8)
 
 
-@pytest.fixture
-def card():
-    with cupy_double() as card:
-        yield card
-
-
-@pytest.fixture
-def cupy(card):
-    import cupy
-    return cupy
-
-
 def on_card(config):
     """The problem of test_half.py, on the card: parameters, shards."""
     params, shards = problem(config)

@@ -55,12 +55,6 @@ def test_cupy_itself_is_there():
         pytest.skip(f"{why_not_on_a_gpu()}; this file ran on a double, not a GPU")
 
 
-@pytest.fixture
-def card():
-    with cupy_double() as card:
-        yield card
-
-
 def sent(value, send):
     """An argument of a layer with its arrays on the card."""
     if isinstance(value, dict):

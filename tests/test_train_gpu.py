@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cupy_double import cupy_double
 from miniclip.batches import Batches
 from miniclip.checkpoint import read_arrays
 from miniclip.model import MODELS
@@ -24,12 +23,6 @@ SMALLEST = {"embed_dim": 32, "text_cfg": {"width": 16, "heads": 2, "layers": 1},
 def smallest(monkeypatch):
     """The double is slow: there is a smaller model meanwhile, under the name of one that there is."""
     monkeypatch.setitem(MODELS, SMALL.model, SMALLEST)
-
-
-@pytest.fixture
-def card():
-    with cupy_double() as card:
-        yield card
 
 
 @pytest.fixture
