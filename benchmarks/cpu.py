@@ -43,14 +43,20 @@ from statistics import median
 import numpy as np
 from cpu_worker import CASES, case
 
-NAMES = {"ours": "miniclip", "beside": "miniclip, beside", "floor": "its matrix products alone", "torch": "PyTorch",
-         "compile": "torch.compile", "jax": "JAX, jitted"}
+NAMES = {
+    "ours": "miniclip",
+    "beside": "miniclip, beside",
+    "floor": "its matrix products alone",
+    "torch": "PyTorch",
+    "compile": "torch.compile",
+    "jax": "JAX, jitted",
+}
 PACKAGES = {"torch": "torch", "compile": "torch", "jax": "jax"}
 WHAT = {"step": "a training step", "encode": "encoding"}
 # What two sides may differ in, relative. A ReLU whose input is 0 up to rounding falls on either side of its kink.
 LOSS, GRADIENT, RELU_GRADIENT = 1e-4, 2e-3, 0.05
 FORGOTTEN = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-TURN = 0.5                                             # seconds, about, that a side runs before the next has its turn
+TURN = 0.5  # seconds, about, that a side runs before the next has its turn
 
 
 class NotPossible(Exception):
@@ -70,8 +76,13 @@ class Side:
             environment["PYTHONPATH"] = str(library)
         worker = Path(__file__).with_name("cpu_worker.py")
         self.name = side
-        self.process = subprocess.Popen([sys.executable, str(worker), side, name, str(threads), str(shard), str(quick)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            [sys.executable, str(worker), side, name, str(threads), str(shard), str(quick)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         self.about = self._answer()
 
     def ask(self, **command):
@@ -104,13 +115,20 @@ def check(sides, resnet):
     agreement = {}
     for name, (their_loss, their_gradient) in results.items():
         apart = abs(their_loss - loss) / abs(loss)
-        errors = {key: float(np.linalg.norm(theirs - gradient[key]) / np.linalg.norm(gradient[key]))
-                  for key, theirs in their_gradient.items()}
+        errors = {
+            key: float(np.linalg.norm(theirs - gradient[key]) / np.linalg.norm(gradient[key]))
+            for key, theirs in their_gradient.items()
+        }
         worst = max(errors, key=errors.get)
-        if set(their_gradient) != set(gradient) or not apart <= LOSS or not (
-                errors[worst] <= (RELU_GRADIENT if resnet else GRADIENT)):
-            raise Disagree(f"{NAMES[name]} has the loss {their_loss:.6f}, miniclip {loss:.6f}; of the gradients "
-                           f"{worst} differs most, by {errors[worst]:.2g}. What computes another thing is not timed.")
+        if (
+            set(their_gradient) != set(gradient)
+            or not apart <= LOSS
+            or not (errors[worst] <= (RELU_GRADIENT if resnet else GRADIENT))
+        ):
+            raise Disagree(
+                f"{NAMES[name]} has the loss {their_loss:.6f}, miniclip {loss:.6f}; of the gradients "
+                f"{worst} differs most, by {errors[worst]:.2g}. What computes another thing is not timed."
+            )
         agreement[name] = apart, errors[worst]
     return agreement
 
@@ -128,7 +146,7 @@ def measure(name, sides, rounds, threads, shard, quick=False, library=None):
         times = {}
         for what in WHAT:
             for side in running:
-                side.ask(do=what, times=2)             # compiles, and fills caches and pools of memory
+                side.ask(do=what, times=2)  # compiles, and fills caches and pools of memory
                 once = side.ask(do=what, times=1)["seconds"]
                 times[what, side.name] = 1 if quick else min(50, max(1, round(TURN / once)))
         for turn in range(rounds):
@@ -140,11 +158,17 @@ def measure(name, sides, rounds, threads, shard, quick=False, library=None):
         for side in running:
             side.close()
     about = {side.name: side.about for side in running}
-    return {"case": name, "title": title, "batch": batch, "shard": about["ours"]["shard"], "seconds": seconds,
-            "agreement": agreement, "flops": about.get("floor", {}).get("flops"),
-            "about": {side: words["about"] for side, words in about.items() if "about" in words},
-            "memory": {side: peak_memory(side, name, threads, shard, quick, library)
-                       for side in sides if side != "floor"}}
+    return {
+        "case": name,
+        "title": title,
+        "batch": batch,
+        "shard": about["ours"]["shard"],
+        "seconds": seconds,
+        "agreement": agreement,
+        "flops": about.get("floor", {}).get("flops"),
+        "about": {side: words["about"] for side, words in about.items() if "about" in words},
+        "memory": {side: peak_memory(side, name, threads, shard, quick, library) for side in sides if side != "floor"},
+    }
 
 
 def peak_memory(side, name, threads, shard, quick, library):
@@ -165,8 +189,11 @@ def ratios(seconds, side):
 
 def table(result):
     """The lines that tell one case."""
-    lines = [f"({result['case']}) {result['title']}; batch {result['batch']}, miniclip's shard {result['shard']}", "",
-             f"{'':26}" + "".join(f"{what:>18}{'ours / it':>11}{'':16}" for what in WHAT.values()) + "    memory"]
+    lines = [
+        f"({result['case']}) {result['title']}; batch {result['batch']}, miniclip's shard {result['shard']}",
+        "",
+        f"{'':26}" + "".join(f"{what:>18}{'ours / it':>11}{'':16}" for what in WHAT.values()) + "    memory",
+    ]
     for side in result["seconds"]["step"]:
         line = f"{NAMES[side]:26}"
         for what in WHAT:
@@ -183,41 +210,58 @@ def table(result):
     lines.append("")
     if result["flops"]:
         each = {what: result["flops"][what] / median(result["seconds"][what]["floor"]) / 1e9 for what in WHAT}
-        lines.append(f"The products are {result['flops']['step'] / 1e9:.1f} GFLOP a step, at "
-                     f"{each['step']:.0f} GFLOP/s; "
-                     f"{result['flops']['encode'] / 1e9:.1f} GFLOP for encoding, at {each['encode']:.0f}.")
+        lines.append(
+            f"The products are {result['flops']['step'] / 1e9:.1f} GFLOP a step, at "
+            f"{each['step']:.0f} GFLOP/s; "
+            f"{result['flops']['encode'] / 1e9:.1f} GFLOP for encoding, at {each['encode']:.0f}."
+        )
     others = {side: apart for side, apart in result["agreement"].items() if side != "ours"}
     if others:
-        lines.append("Apart from miniclip's loss and gradients by, relative: "
-                     + "; ".join(f"{NAMES[side]} {loss:.0e}, {gradient:.0e}"
-                                 for side, (loss, gradient) in others.items()) + ".")
+        lines.append(
+            "Apart from miniclip's loss and gradients by, relative: "
+            + "; ".join(f"{NAMES[side]} {loss:.0e}, {gradient:.0e}" for side, (loss, gradient) in others.items())
+            + "."
+        )
     return "\n".join(lines)
 
 
 def processor():
     """The processor's name."""
     info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines()
-             if line.startswith("model name")] if info.exists() else []
+    names = (
+        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def machine(threads):
     """What the numbers depend on besides the code, a dict."""
-    return {"processor": processor(), "processors": os.cpu_count(), "threads": threads,
-            "python": platform.python_version(), "load": [round(load, 2) for load in os.getloadavg()],
-            "set": {key: os.environ[key] for key in os.environ if key.startswith("OPENBLAS") or key in FORGOTTEN},
-            "time": time.strftime("%Y-%m-%d %H:%M")}
+    return {
+        "processor": processor(),
+        "processors": os.cpu_count(),
+        "threads": threads,
+        "python": platform.python_version(),
+        "load": [round(load, 2) for load in os.getloadavg()],
+        "set": {key: os.environ[key] for key in os.environ if key.startswith("OPENBLAS") or key in FORGOTTEN},
+        "time": time.strftime("%Y-%m-%d %H:%M"),
+    }
 
 
 def describe(where):
     """The machine in words."""
     load = " ".join(map(str, where["load"]))
-    words = (f"{where['processor']}, {where['threads']} threads of {where['processors']} processors, "
-             f"Python {where['python']}; load average at the start {load}.\n")
+    words = (
+        f"{where['processor']}, {where['threads']} threads of {where['processors']} processors, "
+        f"Python {where['python']}; load average at the start {load}.\n"
+    )
     kernels = [f"{key}={value}" for key, value in where["set"].items()]
-    return words + (f"The environment had {', '.join(kernels)}; the sides ran without." if kernels
-                    else "No variable of the environment chose BLAS's kernels or threads.")
+    return words + (
+        f"The environment had {', '.join(kernels)}; the sides ran without."
+        if kernels
+        else "No variable of the environment chose BLAS's kernels or threads."
+    )
 
 
 def plot(results, path):
@@ -235,8 +279,15 @@ def plot(results, path):
         ax.bar_label(drawn, [f"{seconds[side] / unit:.2f}" for side in bars])
         if "floor" in seconds:
             ax.axhline(seconds["floor"] / unit, color="#E69F00", lw=1.5)
-            ax.text(len(bars) - 0.5, seconds["floor"] / unit, "matrix products alone", ha="right", va="bottom",
-                    color="#9A6A00", fontsize=8)
+            ax.text(
+                len(bars) - 0.5,
+                seconds["floor"] / unit,
+                "matrix products alone",
+                ha="right",
+                va="bottom",
+                color="#9A6A00",
+                fontsize=8,
+            )
         ax.set_title(f"({result['case']}) {result['title'].partition(',')[0]}", fontsize=9)
         ax.tick_params(axis="x", labelrotation=30, labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
@@ -258,8 +309,10 @@ def possible(sides):
     for side in sides:
         package = PACKAGES.get(side)
         if package and importlib.util.find_spec(package) is None:
-            raise NotPossible(f"{NAMES[side]} is not installed: pip install 'torch' 'jax', or name the sides that are "
-                              "to be measured: --sides ours,floor.")
+            raise NotPossible(
+                f"{NAMES[side]} is not installed: pip install 'torch' 'jax', or name the sides that are "
+                "to be measured: --sides ours,floor."
+            )
     if "compile" in sides and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         print("torch.compile is left out: it needs a C++ compiler, and none is there.")
         sides = [side for side in sides if side != "compile"]
@@ -272,8 +325,12 @@ def main(arguments=None):
     options.add_argument("--case", action="append", choices=list(CASES), help="one model; may be given again")
     options.add_argument("--rounds", type=int, default=9)
     options.add_argument("--threads", type=int, help="processors that every side has; all of them if not given")
-    options.add_argument("--shard", type=int, default=0, help="miniclip's shard; 0 is the preset's, or what was found "
-                                                              "good: (b) 32, (c) 8")
+    options.add_argument(
+        "--shard",
+        type=int,
+        default=0,
+        help="miniclip's shard; 0 is the preset's, or what was found good: (b) 32, (c) 8",
+    )
     options.add_argument("--sides", default="ours,floor,torch,compile,jax")
     options.add_argument("--beside", type=Path, help="a folder that holds another miniclip: one more side")
     options.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "cpu.json")
@@ -285,8 +342,10 @@ def main(arguments=None):
     threads = options.threads or usable
     sides = options.sides.split(",")
     if set(sides) - set(NAMES) or "ours" not in sides or not 1 <= threads <= usable or options.rounds < 1:
-        options_wrong = (f"--sides are some of {', '.join(NAMES)}, with ours among them; --threads 1 to {usable}; "
-                         "--rounds at least 1.")
+        options_wrong = (
+            f"--sides are some of {', '.join(NAMES)}, with ours among them; --threads 1 to {usable}; "
+            "--rounds at least 1."
+        )
         print(options_wrong, file=sys.stderr)
         return 2
     try:
@@ -297,8 +356,15 @@ def main(arguments=None):
         left_out = [NAMES[side] for side in ("floor", "torch", "compile", "jax") if side not in sides]
         print(describe(found["machine"]) + (f"\nNot measured: {', '.join(left_out)}." if left_out else ""), flush=True)
         for name in options.case or CASES:
-            result = measure(name, sides, 2 if options.quick else options.rounds, threads, options.shard,
-                             options.quick, options.beside)
+            result = measure(
+                name,
+                sides,
+                2 if options.quick else options.rounds,
+                threads,
+                options.shard,
+                options.quick,
+                options.beside,
+            )
             found["cases"].append(result)
             print("\n" + table(result), flush=True)
     except (NotPossible, Disagree) as error:

@@ -20,25 +20,43 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SETTINGS = {"learning_rate": 1e-4, "betas": (0.9, 0.98), "epsilon": 1e-6, "weight_decay": 0.1}
-CASES = {                                              # title, model or config, batch, and the shard size of miniclip
+CASES = {  # title, model or config, batch, and the shard size of miniclip
     "a": ("the default emoji preset: CLIP's ResNet, small, at 32 px", None, None, None),
     "b": ("ViT at 32 px, patch 4, width 128, 4 layers", "vit-tiny", 128, 32),
-    "c": ("ViT-B/32 at 224 px, 12 + 12 layers, context 77", {
-        "embed_dim": 512, "quick_gelu": True,
-        "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}}, 16, 8),
+    "c": (
+        "ViT-B/32 at 224 px, 12 + 12 layers, context 77",
+        {
+            "embed_dim": 512,
+            "quick_gelu": True,
+            "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32},
+            "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12},
+        },
+        16,
+        8,
+    ),
 }
 # Compared before anything is timed, where the model has them: from the top of both towers and from their bottom.
-GRADIENTS = ("logit_scale", "text_projection", "token_embedding.weight", "transformer.resblocks.0.attn.in_proj_weight",
-             "transformer.resblocks.1.mlp.c_fc.weight", "visual.proj", "visual.conv1.weight", "visual.class_embedding",
-             "visual.transformer.resblocks.0.attn.in_proj_weight", "visual.transformer.resblocks.1.ln_2.bias",
-             "visual.attnpool.v_proj.weight", "visual.layer1.0.conv2.weight", "visual.layer3.0.bn2.weight")
+GRADIENTS = (
+    "logit_scale",
+    "text_projection",
+    "token_embedding.weight",
+    "transformer.resblocks.0.attn.in_proj_weight",
+    "transformer.resblocks.1.mlp.c_fc.weight",
+    "visual.proj",
+    "visual.conv1.weight",
+    "visual.class_embedding",
+    "visual.transformer.resblocks.0.attn.in_proj_weight",
+    "visual.transformer.resblocks.1.ln_2.bias",
+    "visual.attnpool.v_proj.weight",
+    "visual.layer1.0.conv2.weight",
+    "visual.layer3.0.bn2.weight",
+)
 
 
 def case(name, quick=False):
     """(title, config, batch, shard) of one of CASES; quick: a batch of 8."""
     from miniclip.model import model_config
-    from miniclip.recipe import preset
+    from miniclip.training.config import preset
 
     title, model, batch, shard = CASES[name]
     if model is None:
@@ -59,7 +77,7 @@ def inputs(config, batch):
 
     rng = np.random.default_rng(1)
 
-    def shift(leaf):                                   # gains of 1 or 0 and biases of 0 would hide mistakes
+    def shift(leaf):  # gains of 1 or 0 and biases of 0 would hide mistakes
         return leaf + 0.1 * rng.random(leaf.shape, np.float32) if leaf.ndim == 1 else leaf
 
     size, text = config["vision_cfg"]["image_size"], config["text_cfg"]
@@ -85,12 +103,11 @@ class Ours:
         self.params = Flat(params)
         self.gradient = self.params.like(np.empty_like(self.params.vector))
         beta1, beta2 = SETTINGS["betas"]
-        self.optimizer = AdamW(self.params, beta1, beta2, SETTINGS["epsilon"], SETTINGS["weight_decay"],
-                               clip=None)
+        self.optimizer = AdamW(self.params, beta1, beta2, SETTINGS["epsilon"], SETTINGS["weight_decay"], clip=None)
 
     def loss_and_gradient(self):
         """The loss and {name: gradient} of the batch as one shard, as its peers have it."""
-        from miniclip.step import loss_and_gradient
+        from miniclip.train_step import loss_and_gradient
         from miniclip.tree import flatten
 
         loss = loss_and_gradient(self.params.tree, self.whole, self.config, self.gradient)["loss"]
@@ -98,7 +115,7 @@ class Ours:
 
     def step(self):
         """The loss, its gradient, AdamW, and the temperature's bound."""
-        from miniclip.step import loss_and_gradient
+        from miniclip.train_step import loss_and_gradient
 
         result = loss_and_gradient(self.params.tree, self.shards, self.config, self.gradient, self.map)
         self.optimizer.step(self.gradient, SETTINGS["learning_rate"], self.map)
@@ -113,8 +130,10 @@ class Ours:
 
         def embed(shard):
             images, tokens = shard
-            return (encode_image(self.params.tree, images, self.config)[0],
-                    encode_text(self.params.tree, tokens, self.config)[0])
+            return (
+                encode_image(self.params.tree, images, self.config)[0],
+                encode_text(self.params.tree, tokens, self.config)[0],
+            )
 
         return [l2_normalize(np.concatenate(z))[0] for z in zip(*self.map(embed, self.shards))]
 
@@ -172,7 +191,7 @@ def products_of(ours, what):
     """
     import numpy as np
 
-    from miniclip.step import loss_and_gradient
+    from miniclip.train_step import loss_and_gradient
     from miniclip.tree import tree_map
 
     products, phases = [], []
@@ -193,7 +212,7 @@ def products_of(ours, what):
     def recorded(array):
         return array.view(Recorded)
 
-    def take():                                        # what was multiplied since the last time
+    def take():  # what was multiplied since the last time
         taken = list(products)
         products.clear()
         return taken
@@ -235,8 +254,9 @@ def load(side, name, threads, shard, quick, pool):
     if side in ("torch", "compile"):
         import peers_torch
 
-        return peers_torch.Torch(flatten(params), images, tokens, config, SETTINGS, threads,
-                                 compiled=side == "compile"), {"about": peers_torch.about()}
+        return peers_torch.Torch(
+            flatten(params), images, tokens, config, SETTINGS, threads, compiled=side == "compile"
+        ), {"about": peers_torch.about()}
     if side == "jax":
         import peers_jax
 
@@ -245,8 +265,11 @@ def load(side, name, threads, shard, quick, pool):
     if side == "floor":
         floor = Floor(ours, pool)
         return floor, {"flops": {what: floor.flops(what) for what in floor.phases}}
-    blas = [f"{info['internal_api']} {info['version']}, {info.get('architecture', '?')} kernels"
-            for info in threadpool_info() if info["user_api"] == "blas"]
+    blas = [
+        f"{info['internal_api']} {info['version']}, {info.get('architecture', '?')} kernels"
+        for info in threadpool_info()
+        if info["user_api"] == "blas"
+    ]
     return ours, {"about": f"NumPy {np.__version__}, {'; '.join(blas)}", "shard": shard or usual}
 
 
@@ -264,8 +287,8 @@ def most_memory():
 def serve(side, name, threads, shard, quick):
     """Answer commands until the standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)                                      # whatever a library prints is no answer
-    if hasattr(os, "sched_setaffinity"):               # every side has these processors and no more
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    if hasattr(os, "sched_setaffinity"):  # every side has these processors and no more
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     import numpy as np
 
@@ -275,7 +298,7 @@ def serve(side, name, threads, shard, quick):
         answers.write(json.dumps(values) + "\n")
         answers.flush()
 
-    _, _, trick = side.partition("without ")            # see tricks.py, which undoes them one at a time
+    _, _, trick = side.partition("without ")  # see tricks.py, which undoes them one at a time
     if side in ("ours", "beside") or trick not in ("", "heap", "arenas"):
         keep_freed_memory()
     elif trick == "arenas":

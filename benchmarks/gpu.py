@@ -40,8 +40,8 @@ from cpu import NAMES, NotPossible, machine, write_json
 from gpu_parts import MEASURES, PRECISIONS, ROOT, TOLD, Disagree, Failed, timing_lines
 from gpu_worker import CASES
 
-PARTS = {"tests": 150, "agreement": 90, "ceilings": 60, "waits": 60, "timing": 540}        # seconds that each may take
-LONGEST = 180                                          # that one answer may take
+PARTS = {"tests": 150, "agreement": 90, "ceilings": 60, "waits": 60, "timing": 540}  # seconds that each may take
+LONGEST = 180  # that one answer may take
 
 
 class Process:
@@ -51,8 +51,14 @@ class Process:
         worker = Path(__file__).with_name("gpu_worker.py")
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         self.side = side
-        self.process = subprocess.Popen([sys.executable, str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=environment, start_new_session=True)
+        self.process = subprocess.Popen(
+            [sys.executable, str(worker)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
 
     def ask(self, seconds, command):
         """The worker's answer. Raises Failed with its sentence, or when it ended, or let us wait too long."""
@@ -74,8 +80,11 @@ class Process:
             timer.cancel()
         if not line:
             status = self.process.wait()
-            raise Failed(f"{command['do']} took more than {seconds:.0f} s" if late.is_set() else
-                         f"the process of {NAMES[self.side]} ended with status {status} in {command['do']}")
+            raise Failed(
+                f"{command['do']} took more than {seconds:.0f} s"
+                if late.is_set()
+                else f"the process of {NAMES[self.side]} ended with status {status} in {command['do']}"
+            )
         answer = json.loads(line)
         if "failed" in answer:
             raise Failed(answer["failed"], answer.get("memory", False), answer.get("trace"))
@@ -92,7 +101,7 @@ class Process:
         for pipe in (self.process.stdin, self.process.stdout):
             try:
                 pipe.close()
-            except OSError:                            # what it was never told
+            except OSError:  # what it was never told
                 pass
 
 
@@ -112,10 +121,10 @@ class Bench:
         try:
             return worker.ask(min(LONGEST, self.left()), command)
         except Failed as failed:
-            if not failed.memory:                      # who knows what state it is in
+            if not failed.memory:  # who knows what state it is in
                 self.drop(side)
             traces = self.found.setdefault("traces", {})
-            if failed.trace and str(failed) not in traces:             # each mistake is shown once
+            if failed.trace and str(failed) not in traces:  # each mistake is shown once
                 traces[str(failed)] = failed.trace
                 print(failed.trace, file=sys.stderr, flush=True)
             raise
@@ -148,8 +157,11 @@ class Bench:
                 self.found = before
         self.found |= {"card": card, "machine": machine(os.cpu_count())}
         self.found.setdefault("parts", {})
-        print(f"{card['name']}, {card['memory'] / 2**30:.0f} GiB; CUDA {card['cuda']}, CuPy {card['cupy']}, "
-              f"NumPy {card['numpy']}.", flush=True)
+        print(
+            f"{card['name']}, {card['memory'] / 2**30:.0f} GiB; CUDA {card['cuda']}, CuPy {card['cupy']}, "
+            f"NumPy {card['numpy']}.",
+            flush=True,
+        )
 
     def run(self, part, measure):
         """One part, within its time; whatever happens is written down. -> whether nothing disagreed"""
@@ -166,12 +178,21 @@ class Bench:
             good, result["disagrees"] = False, str(error)
         except Failed as failed:
             result["failed"] = str(failed)
-        except Exception as error:                     # a mistake here must not lose the other parts
+        except Exception as error:  # a mistake here must not lose the other parts
             result["failed"] = f"{type(error).__name__}: {error}"
         result |= {"seconds": round(self.clock() - start, 1), "time": time.strftime("%Y-%m-%d %H:%M")}
         self.save()
-        print("\n" + "\n".join([f"{part}, {result['seconds']:.0f} s", *TOLD[part](result), *(
-            f"  {word}: {result[word]}" for word in ("failed", "disagrees") if word in result)]), flush=True)
+        print(
+            "\n"
+            + "\n".join(
+                [
+                    f"{part}, {result['seconds']:.0f} s",
+                    *TOLD[part](result),
+                    *(f"  {word}: {result[word]}" for word in ("failed", "disagrees") if word in result),
+                ]
+            ),
+            flush=True,
+        )
         return good
 
 
@@ -211,11 +232,16 @@ def main(arguments=None, process=Process):
     parts = bench.found["parts"]
     rows = list(parts.get("timing", {}).get("rows", {}).values())
     if rows:
-        print("\nIn brackets: miniclip's time divided by theirs, the median of the rounds, least to most.\n\n"
-              + "\n".join(timing_lines(rows, parts.get("ceilings"))))
+        print(
+            "\nIn brackets: miniclip's time divided by theirs, the median of the rounds, least to most.\n\n"
+            + "\n".join(timing_lines(rows, parts.get("ceilings")))
+        )
     failed = [part for part in parts if "failed" in parts[part]]
-    print(f"\n{bench.path}" + (f"; failed: {', '.join(failed)}" if failed else "")
-          + ("" if good else "; something disagrees"))
+    print(
+        f"\n{bench.path}"
+        + (f"; failed: {', '.join(failed)}" if failed else "")
+        + ("" if good else "; something disagrees")
+    )
     return 0 if good else 1
 
 

@@ -11,9 +11,9 @@ from cpu_worker import SETTINGS, flops, inputs, products_of
 from cpu_worker import Ours as OnProcessor
 
 from miniclip.backend import array_module, usable_cupy
+from miniclip.gpu.matmul import matmul, precision
 from miniclip.optim import AdamW
-from miniclip.products import matmul, precision
-from miniclip.step import loss_and_gradient
+from miniclip.train_step import loss_and_gradient
 from miniclip.tree import Flat, to_device, tree_map
 
 
@@ -44,12 +44,20 @@ def agreement(config, dtype, steps, batch):
             pictures = np.random.default_rng([1, step]).standard_normal(images.shape).astype(dtype)
             ours, theirs = plain.step(pictures, tokens), card.step(usable_cupy().asarray(pictures), tokens)
             gradient = card.gradient.vector.get()
-            leaves = {name: apart(gradient[place], plain.gradient.vector[place])
-                      for name, place in plain.params.slices.items()}
-            rows.append({"loss": ours, "loss_apart": abs(theirs - ours) / abs(ours),
-                         "gradient_apart": apart(gradient, plain.gradient.vector),
-                         "parameters_apart": apart(card.params.vector.get(), plain.params.vector),
-                         "worst": max(leaves, key=leaves.get), "worst_apart": max(leaves.values())})
+            leaves = {
+                name: apart(gradient[place], plain.gradient.vector[place])
+                for name, place in plain.params.slices.items()
+            }
+            rows.append(
+                {
+                    "loss": ours,
+                    "loss_apart": abs(theirs - ours) / abs(ours),
+                    "gradient_apart": apart(gradient, plain.gradient.vector),
+                    "parameters_apart": apart(card.params.vector.get(), plain.params.vector),
+                    "worst": max(leaves, key=leaves.get),
+                    "worst_apart": max(leaves.values()),
+                }
+            )
     return rows
 
 
@@ -81,6 +89,7 @@ def bandwidth(quick=False):
 
 def fastest(run, finish, times=5):
     """Seconds of `run`, the least of a few tries of about 50 ms each."""
+
     def seconds(repeats):
         start = time.perf_counter()
         for _ in range(repeats):
@@ -88,7 +97,7 @@ def fastest(run, finish, times=5):
         finish()
         return (time.perf_counter() - start) / repeats
 
-    seconds(1)                                         # compiles, and chooses among cuBLAS's kernels
+    seconds(1)  # compiles, and chooses among cuBLAS's kernels
     repeats = max(1, min(1000, round(0.05 / max(seconds(1), 1e-6))))
     return min(seconds(repeats) for _ in range(times))
 
@@ -103,15 +112,20 @@ class Waits:
 
     def __init__(self, xp):
         self.places, self.wrapped, self.before = Counter(), [], []
-        self.targets = [(xp.ndarray, "get"), (xp.cuda.Stream, "synchronize"), (xp.cuda.Event, "synchronize"),
-                        (xp.cuda.runtime, "deviceSynchronize"), (xp.cuda.runtime, "streamSynchronize")]
+        self.targets = [
+            (xp.ndarray, "get"),
+            (xp.cuda.Stream, "synchronize"),
+            (xp.cuda.Event, "synchronize"),
+            (xp.cuda.runtime, "deviceSynchronize"),
+            (xp.cuda.runtime, "streamSynchronize"),
+        ]
 
     def __enter__(self):
         for owner, name in self.targets:
             try:
                 original = getattr(owner, name)
                 setattr(owner, name, self._counting(original, name))
-            except Exception:                          # a type that does not let itself be changed: `wrapped` says so
+            except Exception:  # a type that does not let itself be changed: `wrapped` says so
                 continue
             self.before.append((owner, name, original))
             self.wrapped.append(f"{getattr(owner, '__name__', owner)}.{name}")
@@ -119,11 +133,15 @@ class Waits:
 
     def _counting(self, original, name):
         def counted(*args, **named):
-            ours = [frame for frame in traceback.extract_stack()[:-1]
-                    if os.path.basename(os.path.dirname(frame.filename)) == "miniclip"]
+            ours = [
+                frame
+                for frame in traceback.extract_stack()[:-1]
+                if os.path.basename(os.path.dirname(frame.filename)) == "miniclip"
+            ]
             place = f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno} " if ours else ""
             self.places[f"{place}{name}"] += 1
             return original(*args, **named)
+
         return counted
 
     def __exit__(self, *error):

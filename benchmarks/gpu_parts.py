@@ -23,7 +23,7 @@ APART = {"float32": (1e-4, 2e-3), "tf32": (2e-3, 0.1), "bfloat16": (0.05, 0.3)}
 RELU = {"float32": 0.05, "tf32": 0.3, "bfloat16": 0.6}
 # NumPy and CuPy after a step: (loss, gradient, parameters). Later steps start from parameters that differ already.
 STEPS_APART = {"float64": (1e-9, 1e-7, 1e-9), "float32": (1e-3, 0.05, 1e-3)}
-TURN = 0.5                                             # seconds, about, that a side runs before the next has its turn
+TURN = 0.5  # seconds, about, that a side runs before the next has its turn
 
 
 class Failed(Exception):
@@ -71,8 +71,14 @@ def measure_agreement(bench, result):
     wrong = []
     for name in [name for name in bench.options.case or ("default", "vit-tiny") if name in ("default", "vit-tiny")]:
         for dtype, allowed in STEPS_APART.items():
-            found = bench.ask("ours", do="agreement", name=name, dtype=dtype, steps=2 if bench.options.quick else 4,
-                              batch=8 if bench.options.quick else 64)
+            found = bench.ask(
+                "ours",
+                do="agreement",
+                name=name,
+                dtype=dtype,
+                steps=2 if bench.options.quick else 4,
+                batch=8 if bench.options.quick else 64,
+            )
             result[f"{name}, {dtype}"] = found
             for step, row in enumerate(found["steps"], 1):
                 if not all(row[key] <= most for key, most in zip(MEASURED, allowed)):
@@ -90,7 +96,7 @@ def measure_ceilings(bench, result):
     for precision in (*PRECISIONS, "float16"):
         try:
             result[precision] = bench.ask("ours", do="products", precision=precision, quick=quick)["tflops"]
-        except Failed as failed:                       # without ml_dtypes there is no bfloat16
+        except Failed as failed:  # without ml_dtypes there is no bfloat16
             result[precision] = str(failed)
     result["bytes_per_second"] = bench.ask("ours", do="bandwidth", quick=quick)["bytes_per_second"]
 
@@ -106,10 +112,12 @@ def measure_waits(bench, result):
 def measure_timing(bench, result):
     """All that is asked for of models and precisions; the first are those that say most."""
     wrong, options, rows = [], bench.options, result.setdefault("rows", {})
-    for sides in (SIDES[:2], SIDES):                   # to compile takes a minute: first what needs none
+    for sides in (SIDES[:2], SIDES):  # to compile takes a minute: first what needs none
         for name, precision in TIMED:
-            key, row = f"{name}, {precision}", {"case": name, "precision": precision, "title": CASES[name][0],
-                                                "failed": {}, "how": {}}
+            key, row = (
+                f"{name}, {precision}",
+                {"case": name, "precision": precision, "title": CASES[name][0], "failed": {}, "how": {}},
+            )
             if name not in (options.case or CASES) or precision not in (options.precision or PRECISIONS):
                 continue
             if bench.left() < 1:
@@ -124,7 +132,7 @@ def measure_timing(bench, result):
                 row["failed"]["all"] = str(failed)
             if sides is not SIDES or row.get("seconds", {}).get("compile"):
                 rows[key] = row
-            else:                                      # what was timed without it stays
+            else:  # what was timed without it stays
                 rows[key]["failed"]["compile"] = row["failed"].get("compile") or row["failed"].get("all")
             bench.save()
             print("\n".join(["", *timing_lines([rows[key]])]), flush=True)
@@ -167,7 +175,7 @@ def time_case(bench, row, sides):
     for turn in range(2 if options.quick else options.rounds):
         answers = each(lambda side: bench.ask(side, do="step", times=times[side])["seconds"], backwards=turn % 2)
         if bench.left() < 1:
-            break                                      # a round that is not whole does not count
+            break  # a round that is not whole does not count
         rounds.append(answers)
     seconds = {side: [answers[side] for answers in rounds if side in answers] for side in once}
     row["seconds"] = {side: each_round for side, each_round in seconds.items() if each_round}
@@ -176,9 +184,11 @@ def time_case(bench, row, sides):
 
 def load_and_check(bench, row, side, file):
     """The loss and gradients of a side, in the file. Where ours does not fit, in four parts, and the row says so."""
+
     def answer(**more):
-        bench.ask(side, do="load", side=side, name=row["case"], precision=row["precision"], quick=bench.options.quick,
-                  **more)
+        bench.ask(
+            side, do="load", side=side, name=row["case"], precision=row["precision"], quick=bench.options.quick, **more
+        )
         return bench.ask(side, do="check", file=str(file))
 
     try:
@@ -197,23 +207,36 @@ def compare(losses, gradients, precision, is_resnet):
     found, allowed = {}, (APART[precision][0], RELU[precision] if is_resnet else APART[precision][1])
     for side, loss in losses.items():
         apart = abs(loss - losses["ours"]) / abs(losses["ours"])
-        errors = {key: float(np.linalg.norm(theirs.astype(np.float64) - gradients["ours"][key].astype(np.float64))
-                             / np.linalg.norm(theirs.astype(np.float64)))
-                  for key, theirs in gradients[side].items() if key in gradients["ours"]}
+        errors = {
+            key: float(
+                np.linalg.norm(theirs.astype(np.float64) - gradients["ours"][key].astype(np.float64))
+                / np.linalg.norm(theirs.astype(np.float64))
+            )
+            for key, theirs in gradients[side].items()
+            if key in gradients["ours"]
+        }
         worst = max(errors, key=errors.get, default=None)
-        if gradients[side].keys() != gradients["ours"].keys() or worst is None or not apart <= allowed[0] or not (
-                errors[worst] <= allowed[1]):
-            raise Disagree(f"{NAMES[side]} has the loss {loss:.6f}, miniclip {losses['ours']:.6f}; of the gradients "
-                           f"{worst} differs most, by {errors.get(worst, 1):.2g}. What computes another thing is not "
-                           "timed")
+        if (
+            gradients[side].keys() != gradients["ours"].keys()
+            or worst is None
+            or not apart <= allowed[0]
+            or not (errors[worst] <= allowed[1])
+        ):
+            raise Disagree(
+                f"{NAMES[side]} has the loss {loss:.6f}, miniclip {losses['ours']:.6f}; of the gradients "
+                f"{worst} differs most, by {errors.get(worst, 1):.2g}. What computes another thing is not "
+                "timed"
+            )
         found[side] = apart, errors[worst]
     return found
 
 
 def timing_lines(rows, ceilings=None):
     """A Markdown table of rows of the timing, without rows that have nothing."""
-    lines = ["| a training step | precision | miniclip | PyTorch | torch.compile | memory (GiB) | products |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| a training step | precision | miniclip | PyTorch | torch.compile | memory (GiB) | products |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for row in rows:
         seconds = row.get("seconds", {})
         cells = [row["title"], row["precision"]]
@@ -226,8 +249,11 @@ def timing_lines(rows, ceilings=None):
                 cells.append(cell + (f", {row['how'][side]}" if side in row.get("how", {}) else ""))
             else:
                 cells.append((row["failed"].get(side) or row["failed"].get("all") or "not measured")[:90])
-        cells.append(" / ".join(f"{row['memory'][side]['used'] / 2**30:.1f}" if side in row.get("memory", {}) else "–"
-                                for side in SIDES))
+        cells.append(
+            " / ".join(
+                f"{row['memory'][side]['used'] / 2**30:.1f}" if side in row.get("memory", {}) else "–" for side in SIDES
+            )
+        )
         cells.append(products_share(row, ceilings))
         lines.append("| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |")
     return lines
@@ -246,9 +272,11 @@ def tell_agreement(result):
     for name, found in result.items():
         if isinstance(found, dict):
             most = {key: max(row[key] for row in found["steps"]) for key in MEASURED}
-            yield (f"  {name}, {len(found['steps'])} steps of {found['batch']}: at most apart, relative: loss "
-                   f"{most['loss_apart']:.1e}, gradient {most['gradient_apart']:.1e}, parameters "
-                   f"{most['parameters_apart']:.1e}")
+            yield (
+                f"  {name}, {len(found['steps'])} steps of {found['batch']}: at most apart, relative: loss "
+                f"{most['loss_apart']:.1e}, gradient {most['gradient_apart']:.1e}, parameters "
+                f"{most['parameters_apart']:.1e}"
+            )
 
 
 def tell_ceilings(result):
@@ -264,12 +292,24 @@ def tell_waits(result):
     for name, found in result.items():
         if isinstance(found, dict):
             places = ", ".join(f"{place} × {count}" for place, count in found["places"].items())
-            yield (f"  {name}: {found['count']} in a step{f' ({places})' * bool(places)}; asked for in "
-                   f"{found['asked'] * 1000:.1f} ms, done in {found['done'] * 1000:.1f} ms; counted by wrapping "
-                   f"{', '.join(found['wrapped'])}")
+            yield (
+                f"  {name}: {found['count']} in a step{f' ({places})' * bool(places)}; asked for in "
+                f"{found['asked'] * 1000:.1f} ms, done in {found['done'] * 1000:.1f} ms; counted by wrapping "
+                f"{', '.join(found['wrapped'])}"
+            )
 
 
-TOLD = {"tests": lambda result: [f"  {result['summary']}"] if result.get("summary") else [],
-        "agreement": tell_agreement, "ceilings": tell_ceilings, "waits": tell_waits, "timing": lambda result: []}
-MEASURES = {"tests": measure_tests, "agreement": measure_agreement, "ceilings": measure_ceilings,
-            "waits": measure_waits, "timing": measure_timing}
+TOLD = {
+    "tests": lambda result: [f"  {result['summary']}"] if result.get("summary") else [],
+    "agreement": tell_agreement,
+    "ceilings": tell_ceilings,
+    "waits": tell_waits,
+    "timing": lambda result: [],
+}
+MEASURES = {
+    "tests": measure_tests,
+    "agreement": measure_agreement,
+    "ceilings": measure_ceilings,
+    "waits": measure_waits,
+    "timing": measure_timing,
+}

@@ -19,7 +19,7 @@ import traceback
 from cpu_worker import CASES as SMALL
 from cpu_worker import GRADIENTS, SETTINGS, case, inputs
 
-CASES = {                                              # title, its name in cpu_worker.CASES, batch (None: as there)
+CASES = {  # title, its name in cpu_worker.CASES, batch (None: as there)
     "default": ("the default emoji preset, batch 256", "a", None),
     "vit-tiny": (f"{SMALL['b'][0]}, batch 128", "b", None),
     "b32-256": ("ViT-B/32 at 224 px, batch 256", "c", 256),
@@ -47,17 +47,18 @@ def gpu_step(state, precision, update=True):
     parameters and the pictures; features, loss, the sum of gradients and AdamW are float32 (see miniclip/half.py).
     update: whether AdamW takes its step. Returns the loss, on the card.
     """
-    from miniclip.products import precision as set_precision
-    from miniclip.step import loss_and_gradient
+    from miniclip.gpu.matmul import precision as set_precision
+    from miniclip.train_step import loss_and_gradient
 
     with set_precision(precision) as dtype:
         half = {}
         if dtype != state.params.vector.dtype:
-            from miniclip.half import half_encoders
+            from miniclip.gpu.mixed_precision import half_encoders
 
             half = {"encoders_of": half_encoders(dtype)}
-        result = loss_and_gradient(state.params.tree, state.shards, state.config, state.gradient, map, state.recompute,
-                                   **half)
+        result = loss_and_gradient(
+            state.params.tree, state.shards, state.config, state.gradient, map, state.recompute, **half
+        )
         if update:
             state.optimizer.step(state.gradient, SETTINGS["learning_rate"])
         return result["loss"]
@@ -76,8 +77,10 @@ class Ours:
         self.xp, self.precision, self.recompute = usable_cupy(), precision, parts > 1
         self.config = model(name, quick)[0]
         params, images, tokens = drawn(name, quick)
-        self.shards = [(self.xp.asarray(part), words) for part, words in
-                       zip(np.array_split(images, parts), np.array_split(tokens, parts))]
+        self.shards = [
+            (self.xp.asarray(part), words)
+            for part, words in zip(np.array_split(images, parts), np.array_split(tokens, parts))
+        ]
         self.params = Flat(to_device(params, "gpu"))
         self.gradient = self.params.like(self.xp.zeros_like(self.params.vector))
         beta1, beta2 = SETTINGS["betas"]
@@ -132,10 +135,19 @@ class Peer:
         self.torch = peers_torch.torch
         if not self.torch.cuda.is_available():
             raise ValueError("PyTorch finds no graphics card")
-        self.torch.compiler.reset()                    # or a second batch size is compiled for any size, and slower
+        self.torch.compiler.reset()  # or a second batch size is compiled for any size, and slower
         params, images, tokens = drawn(name, quick)
-        self.runner = peers_torch.Torch(flatten(params), images, tokens, model(name, quick)[0], SETTINGS,
-                                        os.cpu_count(), compiled, "cuda", precision)
+        self.runner = peers_torch.Torch(
+            flatten(params),
+            images,
+            tokens,
+            model(name, quick)[0],
+            SETTINGS,
+            os.cpu_count(),
+            compiled,
+            "cuda",
+            precision,
+        )
         self.step = self.runner.step
 
     def loss_and_gradient(self):
@@ -171,16 +183,24 @@ class Worker:
         cupy = usable_cupy()
         card = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
         name = card["name"].decode() if isinstance(card["name"], bytes) else card["name"]
-        return {"name": name, "memory": int(card["totalGlobalMem"]),
-                "driver": cupy.cuda.runtime.driverGetVersion(), "cuda": cupy.cuda.runtime.runtimeGetVersion(),
-                "cupy": cupy.__version__, "numpy": np.__version__}
+        return {
+            "name": name,
+            "memory": int(card["totalGlobalMem"]),
+            "driver": cupy.cuda.runtime.driverGetVersion(),
+            "cuda": cupy.cuda.runtime.runtimeGetVersion(),
+            "cupy": cupy.__version__,
+            "numpy": np.__version__,
+        }
 
     def load(self, side, name, precision, quick=False, parts=1):
         """Take up a training state; the former one is dropped first."""
         self.state = None
         gc.collect()
-        self.state = (Ours(name, precision, quick, parts) if side == "ours"
-                      else Peer(name, precision, quick, compiled=side == "compile"))
+        self.state = (
+            Ours(name, precision, quick, parts)
+            if side == "ours"
+            else Peer(name, precision, quick, compiled=side == "compile")
+        )
         return {}
 
     def check(self, file):
@@ -194,7 +214,7 @@ class Worker:
 
     def step(self, times=1, warm=1):
         """Seconds of a step, the mean of `times`; the card is waited for only before the first and after the last."""
-        for _ in range(warm):                          # fetches memory, and with it whatever the first step waits for
+        for _ in range(warm):  # fetches memory, and with it whatever the first step waits for
             self.state.step()
         self.state.finish()
         start = time.perf_counter()
@@ -216,7 +236,7 @@ class Worker:
         """
         import gpu_measures
 
-        self.state.step()                              # what is compiled on first use does not count
+        self.state.step()  # what is compiled on first use does not count
         self.state.finish()
         with gpu_measures.Waits(self.state.xp) as waits:
             self.state.step()
@@ -225,8 +245,13 @@ class Worker:
         self.state.step()
         asked = time.perf_counter() - start
         self.state.finish()
-        return {"count": sum(waits.places.values()), "places": dict(waits.places), "wrapped": waits.wrapped,
-                "asked": asked, "done": time.perf_counter() - start}
+        return {
+            "count": sum(waits.places.values()),
+            "places": dict(waits.places),
+            "wrapped": waits.wrapped,
+            "asked": asked,
+            "done": time.perf_counter() - start,
+        }
 
     def agreement(self, name, dtype, steps, batch):
         """See gpu_measures.agreement."""
@@ -278,11 +303,11 @@ def serve(worker, commands, answer):
         except Exception as error:
             words = {"failed": sentence(error), "memory": out_of_memory(error)}
             if not isinstance(error, (ValueError, ImportError)) and not words["memory"]:
-                words["trace"] = traceback.format_exc()[-2000:]        # a mistake; those speak for themselves
+                words["trace"] = traceback.format_exc()[-2000:]  # a mistake; those speak for themselves
         try:
             if worker.state is not None:
                 worker.state.release()
-        except Exception as error:                     # a card that no longer answers says so here as well
+        except Exception as error:  # a card that no longer answers says so here as well
             words.setdefault("failed", sentence(error))
             words.setdefault("memory", False)
         answer(words)
@@ -290,7 +315,7 @@ def serve(worker, commands, answer):
 
 def main():
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)                                      # whatever a library prints is no answer
+    os.dup2(2, 1)  # whatever a library prints is no answer
 
     def answer(words):
         answers.write(json.dumps(words) + "\n")

@@ -27,20 +27,28 @@ from pathlib import Path
 import numpy as np
 
 import miniclip
+from miniclip.checkpoints.find import find_weights
+from miniclip.checkpoints.huggingface import from_huggingface_arrays
+from miniclip.checkpoints.openai import from_openai
 from miniclip.data.emoji import emoji_pictures
-from miniclip.huggingface_layout import from_huggingface_arrays
 from miniclip.layers import l2_normalize, softmax
 from miniclip.model import is_resnet
-from miniclip.openai_layout import from_openai
-from miniclip.places import find_weights
 from miniclip.preprocess import preprocess
 from miniclip.tree import flatten, tree_map
 
 # What counts as the same.
 EMBEDDINGS, PROBABILITIES, GRADIENTS = 1e-5, 1e-4, {"float32": 1e-4, "float64": 1e-8}
 CODES = ["1f431", "1f436", "1f34e", "1f697", "2b50", "1f333", "1f600", "26bd"]
-TEXTS = ["a photo of a cat", "a photo of a dog", "a red apple", "a car, seen from the side", "a star", "a tree",
-         "a face with a big grin", "a football"]
+TEXTS = [
+    "a photo of a cat",
+    "a photo of a dog",
+    "a red apple",
+    "a car, seen from the side",
+    "a star",
+    "a tree",
+    "a face with a big grin",
+    "a football",
+]
 # The sha256 of the files that OpenAI published; it is part of their addresses.
 PUBLISHED = {
     "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50",
@@ -69,6 +77,7 @@ class NotPossible(Exception):
 
 # ------------------------------------------------------------------------------------------ the reference
 
+
 def import_or_say(name, package):
     """A module; NotPossible, naming the package to install, where it is not there."""
     try:
@@ -88,8 +97,8 @@ def openai_code():
     spec = importlib.util.spec_from_file_location("openai_model", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.LayerNorm.forward = torch.nn.LayerNorm.forward        # theirs computes in float32 whatever comes
-    module.convert_weights = lambda model: None                  # nothing is rounded to float16 that was not
+    module.LayerNorm.forward = torch.nn.LayerNorm.forward  # theirs computes in float32 whatever comes
+    module.convert_weights = lambda model: None  # nothing is rounded to float16 that was not
     return torch, module
 
 
@@ -100,13 +109,13 @@ class OpenAI:
         torch, module = openai_code()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")                  # what torch thinks of TorchScript
+                warnings.simplefilter("ignore")  # what torch thinks of TorchScript
                 try:
                     state = torch.jit.load(path, map_location="cpu").state_dict()
                 except RuntimeError:
                     state = torch.load(path, map_location="cpu", weights_only=True)
             self.model = module.build_model(dict(state)).float()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise NotPossible(f"OpenAI's code cannot read {path}: {str(error)[:300]}") from None
         self.name, self.images, self.texts = "OpenAI's model.py", self.model.encode_image, self.model.encode_text
 
@@ -160,11 +169,14 @@ def reference_of(path):
         return OpenCLIP(path.parent)
     if (path.parent / "config.json").exists():
         return Transformers(path.parent)
-    raise NotPossible(f"{path} has no reference to compare with: it is neither OpenAI's .pt file, nor from a folder "
-                      "that transformers or open_clip wrote.")
+    raise NotPossible(
+        f"{path} has no reference to compare with: it is neither OpenAI's .pt file, nor from a folder "
+        "that transformers or open_clip wrote."
+    )
 
 
 # ------------------------------------------------------------------------------------------ which model
+
 
 def write_random(name, folder):
     """Random weights of a published shape, written by OpenAI's code -> the path of the file."""
@@ -172,7 +184,7 @@ def write_random(name, folder):
     torch.manual_seed(0)
     model = module.CLIP(*SHAPES[name])
     for tensor in model.parameters():
-        if tensor.ndim < 2:                            # biases and norms, so that none is 0 or 1
+        if tensor.ndim < 2:  # biases and norms, so that none is 0 or 1
             tensor.data += 0.1 * torch.randn(tensor.shape)
     path = folder / f"{name.replace('/', '-')}.pt"
     torch.save(model.state_dict(), path)
@@ -187,6 +199,7 @@ def published_name(path):
 
 # ------------------------------------------------------------------------------------------ comparing
 
+
 def handful():
     """Eight emoji of the style that no model here is trained on, (8, S, S, 4) uint8."""
     pictures, codes = emoji_pictures("fluent")
@@ -196,15 +209,21 @@ def handful():
 def compare_embeddings(clip, reference, pictures, tokens):
     """Largest difference of unit embeddings of pictures and of texts, and of the probabilities."""
     import torch
+
     pixels = torch.from_numpy(preprocess(pictures, clip.config))
     with torch.no_grad():
-        theirs = [l2_normalize(reference.images(pixels).numpy())[0],
-                  l2_normalize(reference.texts(torch.from_numpy(tokens)).numpy())[0]]
+        theirs = [
+            l2_normalize(reference.images(pixels).numpy())[0],
+            l2_normalize(reference.texts(torch.from_numpy(tokens)).numpy())[0],
+        ]
     ours = [clip.encode_image(pictures), clip.encode_text(TEXTS)]
     their_scale, scale = reference.model.logit_scale.exp().item(), np.exp(clip.params["logit_scale"])
     probabilities = [softmax(s * (z[0] @ z[1].T))[0] for s, z in ((scale, ours), (their_scale, theirs))]
-    return {"embeddings of pictures": largest(ours[0], theirs[0]), "embeddings of texts": largest(ours[1], theirs[1]),
-            "probabilities": largest(*probabilities)}
+    return {
+        "embeddings of pictures": largest(ours[0], theirs[0]),
+        "embeddings of texts": largest(ours[1], theirs[1]),
+        "probabilities": largest(*probabilities),
+    }
 
 
 def largest(a, b):
@@ -226,6 +245,7 @@ def their_gradients(clip, reference, pictures, tokens, dtype):
     """The same of the reference, in miniclip's names."""
     import torch
     from torch.nn.functional import cross_entropy, normalize
+
     model = reference.model.to(getattr(torch, dtype))
     pixels = torch.from_numpy(preprocess(pictures, clip.config).astype(dtype))
     features = reference.images(pixels), reference.texts(torch.from_numpy(tokens))
@@ -286,8 +306,13 @@ def main(arguments=None):
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("model", nargs="?", help="a file, a folder, or the name of a model that was downloaded")
     options.add_argument("--random", choices=SHAPES, help="random weights of this shape instead")
-    options.add_argument("--gradients", nargs="?", const="float64", choices=GRADIENTS,
-                         help="compare every parameter's gradient too, in float64 or float32")
+    options.add_argument(
+        "--gradients",
+        nargs="?",
+        const="float64",
+        choices=GRADIENTS,
+        help="compare every parameter's gradient too, in float64 or float32",
+    )
     options = options.parse_args(arguments)
     if (options.model is None) == (options.random is None):
         print("parity: name a model, or --random and a shape.", file=sys.stderr)
@@ -297,9 +322,16 @@ def main(arguments=None):
             path = find_weights(options.model) if options.model else write_random(options.random, Path(folder))
             if path.suffix == ".pt":
                 name = published_name(path)
-                print(f"{path.name}: " + (f"{name} as OpenAI published it (sha256)" if name else
-                                          "random weights" if options.random else
-                                          "none of the files that OpenAI published (sha256)"))
+                print(
+                    f"{path.name}: "
+                    + (
+                        f"{name} as OpenAI published it (sha256)"
+                        if name
+                        else "random weights"
+                        if options.random
+                        else "none of the files that OpenAI published (sha256)"
+                    )
+                )
             return 0 if check(path, options.gradients) else 1
     except (NotPossible, FileNotFoundError) as error:
         print(f"parity: {error}", file=sys.stderr)

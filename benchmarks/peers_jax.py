@@ -19,7 +19,7 @@ def linear(x, p, name):
 
 def norm(x, p, name):
     mean = x.mean(-1, keepdims=True)
-    variance = ((x - mean)**2).mean(-1, keepdims=True)
+    variance = ((x - mean) ** 2).mean(-1, keepdims=True)
     return (x - mean) * lax.rsqrt(variance + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
 
 
@@ -38,15 +38,16 @@ def transformer(x, p, prefix, layers, heads, causal):
 
 def encode_text(p, tokens, config):
     text = config["text_cfg"]
-    x = p["token_embedding.weight"][tokens] + p["positional_embedding"][:tokens.shape[1]]
+    x = p["token_embedding.weight"][tokens] + p["positional_embedding"][: tokens.shape[1]]
     x = transformer(x, p, "transformer", text["layers"], text["heads"], True)
     end = (tokens == text["vocab_size"] - 1).argmax(-1)
     return norm(x[jnp.arange(len(x)), end], p, "ln_final") @ p["text_projection"]
 
 
 def conv2d(x, weight, stride=1, padding=0):
-    return lax.conv_general_dilated(x, weight, (stride, stride), [(padding, padding)] * 2,
-                                    dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return lax.conv_general_dilated(
+        x, weight, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def vision_transformer(p, images, config):
@@ -61,8 +62,11 @@ def vision_transformer(p, images, config):
 
 
 def average_pool(x, size):
-    return x if size == 1 else lax.reduce_window(x, 0.0, lax.add, (1, size, size, 1), (1, size, size, 1),
-                                                 "VALID") / size**2
+    return (
+        x
+        if size == 1
+        else lax.reduce_window(x, 0.0, lax.add, (1, size, size, 1), (1, size, size, 1), "VALID") / size**2
+    )
 
 
 def modified_resnet(p, images, config, training):
@@ -75,7 +79,7 @@ def modified_resnet(p, images, config, training):
         if training:
             count = h.size // h.shape[-1]
             batch_mean = h.mean((0, 1, 2))
-            batch_variance = ((h - batch_mean)**2).mean((0, 1, 2))
+            batch_variance = ((h - batch_mean) ** 2).mean((0, 1, 2))
             averages[f"{bn}.running_mean"] = 0.9 * mean + 0.1 * batch_mean
             averages[f"{bn}.running_var"] = 0.9 * variance + 0.1 * batch_variance * (count / max(count - 1, 1))
             mean, variance = batch_mean, batch_variance
@@ -133,8 +137,9 @@ class Jax:
 
     def __init__(self, params, images, tokens, config, settings):
         # Converted once, before anything is timed.
-        params = {name: jnp.array(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array)
-                  for name, array in params.items()}
+        params = {
+            name: jnp.array(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array) for name, array in params.items()
+        }
         self.averages = {name: leaf for name, leaf in params.items() if "running_" in name}
         self.learned = {name: leaf for name, leaf in params.items() if "running_" not in name}
         self.m, self.v = (jax.tree.map(jnp.zeros_like, self.learned) for _ in range(2))
@@ -146,8 +151,7 @@ class Jax:
 
         @partial(jax.jit, donate_argnums=(0, 1, 2, 3, 4))
         def update(learned, averages, m, v, count, images, tokens):
-            (loss, averages), g = jax.value_and_grad(clip_loss, has_aux=True)(
-                learned, averages, images, tokens, config)
+            (loss, averages), g = jax.value_and_grad(clip_loss, has_aux=True)(learned, averages, images, tokens, config)
             count += 1
             m = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, m, g)
             v = jax.tree.map(lambda v, g: beta2 * v + (1 - beta2) * g * g, v, g)
@@ -166,8 +170,9 @@ class Jax:
     def loss_and_gradient(self):
         """The loss and {name: gradient}, without a step."""
         (loss, _), gradient = self.gradient(self.learned, self.averages, self.images, self.tokens)
-        return float(loss), {name: np.asarray(leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf)
-                             for name, leaf in gradient.items()}
+        return float(loss), {
+            name: np.asarray(leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf) for name, leaf in gradient.items()
+        }
 
     def step(self):
         """One training step: the loss, its gradient, AdamW, and the temperature's bound."""

@@ -34,7 +34,7 @@ def transformer(x, p, prefix, layers, heads, causal):
 
 def encode_text(p, tokens, config):
     text = config["text_cfg"]
-    x = F.embedding(tokens, p["token_embedding.weight"]) + p["positional_embedding"][:tokens.shape[1]]
+    x = F.embedding(tokens, p["token_embedding.weight"]) + p["positional_embedding"][: tokens.shape[1]]
     x = transformer(x, p, "transformer", text["layers"], text["heads"], causal=True)
     end = (tokens == text["vocab_size"] - 1).int().argmax(-1)
     return norm(x[torch.arange(len(x), device=x.device), end], p, "ln_final") @ p["text_projection"]
@@ -78,7 +78,7 @@ def modified_resnet(p, images, config, training):
 
 
 def attention_pool(p, x, heads):
-    x = x.flatten(2).transpose(1, 2)                               # (N, H·W, C)
+    x = x.flatten(2).transpose(1, 2)  # (N, H·W, C)
     x = torch.cat([x.mean(1, keepdim=True), x], 1) + p["visual.attnpool.positional_embedding"]
     n, t, width = x.shape
 
@@ -112,8 +112,9 @@ class Torch:
     device: "cpu" or "cuda"; precision, on "cuda": "float32", "tf32", or "bfloat16" by autocast.
     """
 
-    def __init__(self, params, images, tokens, config, settings, threads, compiled=False, device="cpu",
-                 precision="float32"):
+    def __init__(
+        self, params, images, tokens, config, settings, threads, compiled=False, device="cpu", precision="float32"
+    ):
         torch.set_num_threads(threads)
         self.device, self.half = device, precision == "bfloat16"
         if device == "cuda":
@@ -131,9 +132,15 @@ class Torch:
         self.learned = {name: leaf.requires_grad_() for name, leaf in self.p.items() if "running_" not in name}
         learned = self.learned.values()
         self.optimizer = torch.optim.AdamW(
-            [{"params": [leaf for leaf in learned if leaf.ndim > 1], "weight_decay": settings["weight_decay"]},
-             {"params": [leaf for leaf in learned if leaf.ndim < 2], "weight_decay": 0.0}],
-            lr=settings["learning_rate"], betas=settings["betas"], eps=settings["epsilon"], fused=True)
+            [
+                {"params": [leaf for leaf in learned if leaf.ndim > 1], "weight_decay": settings["weight_decay"]},
+                {"params": [leaf for leaf in learned if leaf.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=settings["learning_rate"],
+            betas=settings["betas"],
+            eps=settings["epsilon"],
+            fused=True,
+        )
         self.loss, self.embed = (torch.compile(f) if compiled else f for f in (clip_loss, embed))
 
     def differentiate(self):

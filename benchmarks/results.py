@@ -1,6 +1,6 @@
 """Draw the README's picture: what the shipped model calls pictures by an artist it has never seen.
 
-    python benchmarks/results.py                    writes benchmarks/results/unseen_artist.png
+python benchmarks/results.py                    writes benchmarks/results/unseen_artist.png
 """
 
 import argparse
@@ -10,7 +10,7 @@ import numpy as np
 
 import miniclip
 from miniclip.data import load_data
-from miniclip.grids import prediction_grid
+from miniclip.plots.pictures import prediction_grid
 
 
 def main():
@@ -23,8 +23,14 @@ def main():
     exam = load_data("emoji")[1][0]
     some = np.random.default_rng(options.seed).choice(len(exam), 12, replace=False)
     probabilities = miniclip.load(options.checkpoint).classify(exam.pictures[some], exam.names, exam.templates)
-    figure = prediction_grid(exam.pictures[some], exam.names, probabilities, exam.answer[some], columns=3,
-                             title=f"Fluent emoji, never trained on: which of {len(exam.names)} names?")
+    figure = prediction_grid(
+        exam.pictures[some],
+        exam.names,
+        probabilities,
+        exam.answer[some],
+        columns=3,
+        title=f"Fluent emoji, never trained on: which of {len(exam.names)} names?",
+    )
     path = Path(__file__).parent / "results" / "unseen_artist.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)

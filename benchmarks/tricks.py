@@ -18,8 +18,8 @@ from statistics import median
 import numpy as np
 from cpu import NotPossible, Side, describe, machine, peak_memory, write_json
 
-
 # ------------------------------------------------------------------------------------------ what is undone
+
 
 def whole_last_block():
     from miniclip import text, transformer, vit
@@ -100,13 +100,13 @@ def activations_kept():
 def quick_gelu_in_pieces():
     from miniclip import transformer
 
-    piece = 1 << 14                                     # numbers: four arrays of them stay in the second cache
+    piece = 1 << 14  # numbers: four arrays of them stay in the second cache
 
     def quick_gelu(x):
         sigmoid, y = np.empty_like(x), np.empty_like(x)
         flat = [a.reshape(-1) for a in (x, sigmoid, y)]
         for start in range(0, x.size, piece):
-            a, s, out = (b[start:start + piece] for b in flat)
+            a, s, out = (b[start : start + piece] for b in flat)
             np.tanh(np.multiply(a, 0.851, out=s), out=s)
             s += 1
             s *= 0.5
@@ -115,12 +115,12 @@ def quick_gelu_in_pieces():
         def backward(dy):
             d, dy = np.empty_like(x), dy.reshape(-1)
             for start in range(0, x.size, piece):
-                e, s, out = (b[start:start + piece] for b in (d.reshape(-1), flat[1], flat[2]))
+                e, s, out = (b[start : start + piece] for b in (d.reshape(-1), flat[1], flat[2]))
                 np.subtract(1, s, out=e)
                 e *= out
                 e *= 1.702
                 e += s
-                e *= dy[start:start + piece]
+                e *= dy[start : start + piece]
             return d
 
         return y, backward
@@ -156,8 +156,12 @@ TRICKS = {
     "last": ("the last block only where it is read", "the last block everywhere", "b", whole_last_block),
     "heap": ("freed memory is kept for what comes next", "the C library as it comes", "b", None),
     "sums": ("sums as products with ones", ".sum() and .mean()", "b", sums_by_reduction),
-    "views": ("attention's products written where they belong", "products, then transposed copies", "b",
-              products_then_copies),
+    "views": (
+        "attention's products written where they belong",
+        "products, then transposed copies",
+        "b",
+        products_then_copies,
+    ),
     "gelu": ("QuickGELU in one array", "QuickGELU as it is written", "b", quick_gelu_as_written),
     "rows": ("the embedding's rows sorted, then added up", "add.at", "b", rows_added_one_by_one),
     "adamw": ("AdamW in blocks", "AdamW in whole arrays", "c", adamw_in_whole_arrays),
@@ -184,13 +188,16 @@ def measure(trick, rounds, threads, quick):
         times = 1 if quick else max(1, round(0.5 / running["with"].ask(do="step", times=1)["seconds"]))
         seconds = {name: [] for name in sides}
         for turn in range(rounds):
-            for name in list(sides)[::-1 if turn % 2 else 1]:
+            for name in list(sides)[:: -1 if turn % 2 else 1]:
                 seconds[name].append(running[name].ask(do="step", times=times)["seconds"])
     finally:
         for side in running.values():
             side.close()
-    return {"case": case, "seconds": seconds,
-            "memory": {name: peak_memory(side, case, threads, 0, quick, None) for name, side in sides.items()}}
+    return {
+        "case": case,
+        "seconds": seconds,
+        "memory": {name: peak_memory(side, case, threads, 0, quick, None) for name, side in sides.items()},
+    }
 
 
 def line(trick, result):
@@ -198,8 +205,10 @@ def line(trick, result):
     have, instead, _, _ = ALL[trick]
     each = [without / there for there, without in zip(result["seconds"]["with"], result["seconds"]["without"])]
     memory = result["memory"]["without"] / result["memory"]["with"]
-    return (f"{have:48} {instead:44} ({result['case']})  {median(each):5.2f} ({min(each):.2f} to {max(each):.2f})  "
-            f"{memory:5.2f}")
+    return (
+        f"{have:48} {instead:44} ({result['case']})  {median(each):5.2f} ({min(each):.2f} to {max(each):.2f})  "
+        f"{memory:5.2f}"
+    )
 
 
 def main(arguments=None):
@@ -214,6 +223,7 @@ def main(arguments=None):
         print(f"--rounds is {options.rounds}; it must be at least 1.", file=sys.stderr)
         return 2
     from miniclip.backend import cpu_count
+
     found = {"machine": machine(cpu_count()), "tricks": {}}
     print(describe(found["machine"]))
     print(f"\n{'what is there':48} {'in its place':44} model time without / with      memory")

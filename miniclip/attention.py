@@ -8,9 +8,9 @@ in H heads of width d = D / H, whose outputs stand side by side and pass one mor
 import math
 
 from .backend import array_module
-from .kernels import has_twin
+from .gpu.kernels import has_twin
+from .gpu.matmul import matmul
 from .layers import linear, softmax, sum_rows
-from .products import matmul
 
 
 def causal_mask(tokens, xp, dtype):
@@ -29,9 +29,11 @@ def attend(q, k, v, mask=None, out=None):
 
     def backward(dy, out=(None, None, None)):
         dscores = softmax_(matmul(dy, v.swapaxes(-1, -2)))
-        return (matmul(dscores, k, out[0]),
-                matmul(dscores.swapaxes(-1, -2), q, out[1]),
-                matmul(weights.swapaxes(-1, -2), dy, out[2]))
+        return (
+            matmul(dscores, k, out[0]),
+            matmul(dscores.swapaxes(-1, -2), q, out[1]),
+            matmul(weights.swapaxes(-1, -2), dy, out[2]),
+        )
 
     return y, backward
 
@@ -68,11 +70,11 @@ def self_attention(x, p, heads, mask=None, at=None):
         return _self_attention_at(x, p, heads, mask, at)
     xp = array_module(x)
 
-    def split(rows):                                   # (N, T, …·D) -> (…, N, H, T, d), a view
+    def split(rows):  # (N, T, …·D) -> (…, N, H, T, d), a view
         return rows.reshape(n, t, -1, heads, width // heads).transpose(2, 0, 3, 1, 4)
 
     qkv, project = linear(x, p["in_proj_weight"], p["in_proj_bias"])
-    mixed = xp.empty((n, t, width), x.dtype)           # the heads write side by side into it
+    mixed = xp.empty((n, t, width), x.dtype)  # the heads write side by side into it
     _, attend_ = attend(*split(qkv), mask, out=split(mixed)[0])
     y, out = linear(mixed, p["out_proj"]["weight"], p["out_proj"]["bias"])
 
@@ -104,8 +106,11 @@ def _self_attention_at(x, p, heads, mask, at):
         dx, d_offer = offer(dkv.reshape(n, t, 2 * width))
         dasked, d_ask = ask(dq.reshape(n, width))
         dx[rows, at] += dasked
-        return dx, {"in_proj_weight": xp.concatenate([d_ask["weight"], d_offer["weight"]]),
-                    "in_proj_bias": xp.concatenate([d_ask["bias"], d_offer["bias"]]), "out_proj": d_out}
+        return dx, {
+            "in_proj_weight": xp.concatenate([d_ask["weight"], d_offer["weight"]]),
+            "in_proj_bias": xp.concatenate([d_ask["bias"], d_offer["bias"]]),
+            "out_proj": d_out,
+        }
 
     return y, backward
 
@@ -128,28 +133,30 @@ def attention_pool(x, p, heads):
     pixels = x.reshape(n, -1, channels)
     count = pixels.shape[1]
     if p["positional_embedding"].shape[0] != count + 1:
-        raise ValueError(f"attention pooling was made for {p['positional_embedding'].shape[0] - 1} pixels, "
-                         f"the picture has {count}: images do not have the model's image_size.")
-    tokens = xp.concatenate([pixels.mean(1, keepdims=True), pixels], 1) + p["positional_embedding"]   # (N, T, C)
+        raise ValueError(
+            f"attention pooling was made for {p['positional_embedding'].shape[0] - 1} pixels, "
+            f"the picture has {count}: images do not have the model's image_size."
+        )
+    tokens = xp.concatenate([pixels.mean(1, keepdims=True), pixels], 1) + p["positional_embedding"]  # (N, T, C)
     width = channels // heads
     key_weight = p["k_proj"]["weight"].reshape(heads, width, channels)
     value_weight = p["v_proj"]["weight"].reshape(heads, width, channels)
 
     query, ask = linear(tokens[:, 0], p["q_proj"]["weight"], p["q_proj"]["bias"])
-    query = query.reshape(n, heads, width).transpose(1, 0, 2)                      # (H, N, d)
-    asked = matmul(query, key_weight).transpose(1, 0, 2)                           # (N, H, C) = Kᵀ q
-    weights, softmax_ = attention_weights(matmul(asked, tokens.swapaxes(1, 2)), width**-0.5)       # (N, H, T)
-    taken = matmul(weights, tokens).transpose(1, 0, 2)                             # (H, N, C) = Σ wₜ t
+    query = query.reshape(n, heads, width).transpose(1, 0, 2)  # (H, N, d)
+    asked = matmul(query, key_weight).transpose(1, 0, 2)  # (N, H, C) = Kᵀ q
+    weights, softmax_ = attention_weights(matmul(asked, tokens.swapaxes(1, 2)), width**-0.5)  # (N, H, T)
+    taken = matmul(weights, tokens).transpose(1, 0, 2)  # (H, N, C) = Σ wₜ t
     values = matmul(taken, value_weight.swapaxes(1, 2)).transpose(1, 0, 2).reshape(n, channels)
     y, out = linear(values + p["v_proj"]["bias"], p["c_proj"]["weight"], p["c_proj"]["bias"])
 
     def backward(dy):
         dvalues, d_c = out(dy)
-        by_head = dvalues.reshape(n, heads, width).transpose(1, 0, 2)              # (H, N, d)
+        by_head = dvalues.reshape(n, heads, width).transpose(1, 0, 2)  # (H, N, d)
         dvalue_weight = matmul(by_head.swapaxes(1, 2), taken)
-        dtaken = matmul(by_head, value_weight).transpose(1, 0, 2)                  # (N, H, C)
+        dtaken = matmul(by_head, value_weight).transpose(1, 0, 2)  # (N, H, C)
         dscores = softmax_(matmul(dtaken, tokens.swapaxes(1, 2)))
-        dasked = matmul(dscores, tokens).transpose(1, 0, 2)                        # (H, N, C)
+        dasked = matmul(dscores, tokens).transpose(1, 0, 2)  # (H, N, C)
         dtokens = matmul(weights.swapaxes(1, 2), dtaken)
         dtokens += matmul(dscores.swapaxes(1, 2), asked)
         dquery = matmul(dasked, key_weight.swapaxes(1, 2))
@@ -159,8 +166,7 @@ def attention_pool(x, p, heads):
         dpixels = dtokens[:, 1:] + dtokens[:, :1] / count
         return dpixels.reshape(x.shape), {
             "positional_embedding": sum_rows(dtokens.reshape(n, -1)).reshape(tokens.shape[1:]),
-            "k_proj": {"weight": dkey_weight.reshape(channels, channels),
-                       "bias": xp.zeros_like(p["k_proj"]["bias"])},
+            "k_proj": {"weight": dkey_weight.reshape(channels, channels), "bias": xp.zeros_like(p["k_proj"]["bias"])},
             "q_proj": d_q,
             "v_proj": {"weight": dvalue_weight.reshape(channels, channels), "bias": sum_rows(dvalues)},
             "c_proj": d_c,

@@ -17,6 +17,7 @@ def array_module(x):
     """The library that `x` belongs to: `cupy` for a CuPy array, `numpy` for everything else."""
     if type(x).__module__.partition(".")[0] == "cupy":
         import cupy
+
         return cupy
     return np
 
@@ -49,9 +50,10 @@ def usable_cupy():
     except ModuleNotFoundError as error:
         if error.name != "cupy":
             raise ValueError(f"CuPy is installed but cannot be imported ({_why(error)}); use device 'cpu'.") from error
-        raise ValueError("device 'gpu' needs CuPy, which is not installed: "
-                         "pip install 'miniclip[gpu]', or use device 'cpu'.") from error
-    except (ImportError, RuntimeError, OSError) as error:      # built for another CUDA, a library that is missing
+        raise ValueError(
+            "device 'gpu' needs CuPy, which is not installed: pip install 'miniclip[gpu]', or use device 'cpu'."
+        ) from error
+    except (ImportError, RuntimeError, OSError) as error:  # built for another CUDA, a library that is missing
         raise ValueError(f"CuPy is installed but cannot be imported ({_why(error)}); use device 'cpu'.") from error
     try:
         # `import cupy` succeeds on a machine without a graphics card, and a card that is there may not work: ask.
@@ -61,10 +63,11 @@ def usable_cupy():
         reason = "the driver counts none" if cupy.cuda.runtime.getDeviceCount() == 0 else ""
     except MemoryError as error:
         raise out_of_memory(error) from None
-    except Exception as error:                          # CuPy's errors have no common ancestor
+    except Exception as error:  # CuPy's errors have no common ancestor
         reason = _why(error)
-    raise ValueError(f"CuPy is installed but finds no usable graphics card{f' ({reason})' * bool(reason)}; "
-                     "use device 'cpu'.")
+    raise ValueError(
+        f"CuPy is installed but finds no usable graphics card{f' ({reason})' * bool(reason)}; use device 'cpu'."
+    )
 
 
 def _why(error):
@@ -82,12 +85,17 @@ def out_of_memory(error):
     if isinstance(error, OutOfMemory):
         return OutOfMemory(str(error))
     if type(error).__module__.partition(".")[0] != "cupy":
-        return OutOfMemory(f"the machine's memory ran out{f' ({_why(error)})' * bool(str(error))}; "
-                           "less is needed for a smaller batch or a smaller model.")
+        return OutOfMemory(
+            f"the machine's memory ran out{f' ({_why(error)})' * bool(str(error))}; "
+            "less is needed for a smaller batch or a smaller model."
+        )
     import cupy
+
     free, total = cupy.cuda.Device().mem_info
-    return OutOfMemory(f"the graphics card's memory ran out: it has {total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB of "
-                       f"them free ({_why(error)}); use device 'cpu', or a smaller batch or model.")
+    return OutOfMemory(
+        f"the graphics card's memory ran out: it has {total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB of "
+        f"them free ({_why(error)}); use device 'cpu', or a smaller batch or model."
+    )
 
 
 def cpu_count():
@@ -104,9 +112,9 @@ def keep_freed_memory(heaps=1):
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):        # another C library
+    except (AttributeError, OSError, TypeError):  # another C library
         return
-    mmap_threshold, trim_threshold, arenas = -3, -1, -8         # malloc.h
+    mmap_threshold, trim_threshold, arenas = -3, -1, -8  # malloc.h
     mallopt(arenas, heaps)
     mallopt(mmap_threshold, 1 << 30)
     mallopt(trim_threshold, (1 << 31) - 1)

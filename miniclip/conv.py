@@ -23,8 +23,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0):
     out, channels, kh, kw = weight.shape
     if kh == kw == stride == 1 and padding == 0:
         return _conv1x1(x, weight, bias)
-    matrix = weight.transpose(0, 2, 3, 1).reshape(out, -1)         # (O, kh·kw·C)
-    patches = extract_patches(x, kh, kw, stride, padding)          # (N, H', W', kh·kw·C)
+    matrix = weight.transpose(0, 2, 3, 1).reshape(out, -1)  # (O, kh·kw·C)
+    patches = extract_patches(x, kh, kw, stride, padding)  # (N, H', W', kh·kw·C)
     y, _ = linear(patches, matrix, bias)
 
     def backward(dy, input_gradient=True):
@@ -35,7 +35,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0):
             dpatches = extract_patches(dy, kh, kw, 1, (kh - 1 - padding, kw - 1 - padding))
             dpatches = dpatches.reshape(-1, kh * kw * out)
             turned = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1).reshape(-1, channels)
-            dturned = dpatches.T @ x.reshape(-1, channels)         # (kh·kw·O, C)
+            dturned = dpatches.T @ x.reshape(-1, channels)  # (kh·kw·O, C)
             dweight = dturned.reshape(kh, kw, out, channels)[::-1, ::-1].transpose(2, 3, 0, 1)
             return (dpatches @ turned).reshape(x.shape), {"weight": dweight, **grads}
         rows = extract_patches(x, kh, kw, stride, padding).reshape(-1, matrix.shape[1])
@@ -65,7 +65,7 @@ def extract_patches(x, kh, kw, stride=1, padding=0):
     if ph or pw:
         n, h, w, c = x.shape
         padded = xp.zeros((n, h + 2 * ph, w + 2 * pw, c), x.dtype)
-        padded[:, ph:ph + h, pw:pw + w] = x
+        padded[:, ph : ph + h, pw : pw + w] = x
         x = padded
     n, h, w, c = x.shape
     rows, columns = (h - kh) // stride + 1, (w - kw) // stride + 1
@@ -74,8 +74,7 @@ def extract_patches(x, kh, kw, stride=1, padding=0):
     x = xp.ascontiguousarray(x)
     sn, sh, sw, sc = x.strides
     # The kw pixels of a window's row lie side by side: one run of kw·C numbers to copy.
-    windows = xp.lib.stride_tricks.as_strided(
-        x, (n, rows, columns, kh, kw * c), (sn, sh * stride, sw * stride, sh, sc))
+    windows = xp.lib.stride_tricks.as_strided(x, (n, rows, columns, kh, kw * c), (sn, sh * stride, sw * stride, sh, sc))
     return windows.reshape(n, rows, columns, kh * kw * c)
 
 
@@ -88,12 +87,13 @@ def scatter_patches(patches, shape, kh, kw, stride, padding):
     padded = xp.zeros((n, h + 2 * padding, w + 2 * padding, c), patches.dtype)
     for u in range(kh):
         for v in range(kw):
-            padded[:, u:u + rows * stride:stride, v:v + columns * stride:stride] += patches[:, :, :, u, v]
-    return padded[:, padding:padding + h, padding:padding + w]
+            padded[:, u : u + rows * stride : stride, v : v + columns * stride : stride] += patches[:, :, :, u, v]
+    return padded[:, padding : padding + h, padding : padding + w]
 
 
 def in_single(layer):
     """The layer, which computes 16-bit arrays as float32 and rounds its output and dx: it is all sums."""
+
     @wraps(layer)
     def either(x, *arrays, **others):
         if x.dtype.itemsize != 2:
@@ -126,14 +126,14 @@ def batch_norm(x, weight, bias, running_mean, running_var, training=False, eps=1
     """
     xp = array_module(x)
     shape, channels = x.shape, x.shape[-1]
-    x = x.reshape(shape[0], -1)                        # long rows: NumPy's inner loop is over all of a picture
+    x = x.reshape(shape[0], -1)  # long rows: NumPy's inner loop is over all of a picture
     repeat = x.shape[1] // channels
     count = x.shape[0] * repeat
 
-    def total(values):                                 # Σ over everything but channels
+    def total(values):  # Σ over everything but channels
         return sum_rows(values).reshape(repeat, channels).sum(0)
 
-    def spread(values):                                # (C,) -> one row
+    def spread(values):  # (C,) -> one row
         return xp.broadcast_to(values, (repeat, channels)).reshape(-1)
 
     mean = total(x) / count if training else running_mean
@@ -175,13 +175,13 @@ def average_pool(x, size):
     rows, columns = h // size, w // size
     if not rows or not columns:
         raise ValueError(f"pictures of {h} × {w} are too small to pool by {size}: choose a larger image_size.")
-    tall = x[:, :rows * size].reshape(n, rows, size, w * c).sum(2)
-    y = tall.reshape(n, rows, w, c)[:, :, :columns * size].reshape(n, rows, columns, size, c).sum(3)
+    tall = x[:, : rows * size].reshape(n, rows, size, w * c).sum(2)
+    y = tall.reshape(n, rows, w, c)[:, :, : columns * size].reshape(n, rows, columns, size, c).sum(3)
     y *= 1 / size**2
 
     def backward(dy):
         dx = xp.zeros(x.shape, dy.dtype)
-        squares = dx[:, :rows * size, :columns * size]
+        squares = dx[:, : rows * size, : columns * size]
         spread = (dy / size**2).repeat(size, axis=2)
         for row in range(size):
             squares[:, row::size] = spread

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from .backend import array_module
-from .kernels import has_twin
+from .gpu.kernels import has_twin
 
 
 def linear(x, weight, bias=None):
@@ -22,7 +22,7 @@ def linear(x, weight, bias=None):
 
     x (..., K), weight (M, K), bias (M,) or None -> y (..., M).
     """
-    rows = x.reshape(-1, x.shape[-1])                  # one large matrix product, never a batched one
+    rows = x.reshape(-1, x.shape[-1])  # one large matrix product, never a batched one
     y = rows @ weight.T
     if bias is not None:
         y = add_bias(y, bias)
@@ -69,8 +69,10 @@ def embedding(ids, weight):
     """
     xp = array_module(weight)
     if array_module(ids) is np and ids.size and (ids.min() < 0 or ids.max() >= len(weight)):
-        raise ValueError(f"token ids {ids.min()}..{ids.max()} do not fit a table of {len(weight)} rows: "
-                         "this tokenizer does not belong to this model.")
+        raise ValueError(
+            f"token ids {ids.min()}..{ids.max()} do not fit a table of {len(weight)} rows: "
+            "this tokenizer does not belong to this model."
+        )
     ids = xp.asarray(ids)
 
     def backward(dy):
@@ -81,7 +83,7 @@ def embedding(ids, weight):
             order = np.argsort(flat, kind="stable")
             used, starts = np.unique(flat[order], return_index=True)
             dweight[used] = np.add.reduceat(rows[order], starts)
-        else:                                           # CuPy's add.at has no bfloat16
+        else:  # CuPy's add.at has no bfloat16
             total = xp.zeros(weight.shape, np.promote_types(weight.dtype, np.float32))
             xp.add.at(total, flat, rows)
             dweight = total.astype(weight.dtype, copy=False)
@@ -135,7 +137,7 @@ def quick_gelu(x):
     y = x * sigmoid
 
     def backward(dy):
-        d = 1 - sigmoid                                # dy (σ + 1.702 y (1 − σ)), step by step in one array
+        d = 1 - sigmoid  # dy (σ + 1.702 y (1 − σ)), step by step in one array
         d *= y
         d *= 1.702
         d += sigmoid
@@ -157,10 +159,10 @@ def gelu(x):
         density = xp.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
         return (dy * (cdf + x * density)).astype(dy.dtype, copy=False)
 
-    return (x * cdf).astype(x.dtype, copy=False), backward     # times a Python float, a bfloat16 becomes a float32
+    return (x * cdf).astype(x.dtype, copy=False), backward  # times a Python float, a bfloat16 becomes a float32
 
 
-_GRID = 128                                             # steps of the table per unit
+_GRID = 128  # steps of the table per unit
 _ERF = np.array([math.erf(i / _GRID) for i in range(-6 * _GRID, 6 * _GRID + 1)])
 
 
@@ -179,11 +181,11 @@ def erf(x):
     t = xp.clip(x, -6, 6) - a
     h0, h1, series = xp.ones_like(a), 2 * a, t
     power = t
-    for n in range(1, 7):                               # H₍ₙ₊₁₎ = 2a Hₙ − 2n H₍ₙ₋₁₎
+    for n in range(1, 7):  # H₍ₙ₊₁₎ = 2a Hₙ − 2n H₍ₙ₋₁₎
         power = power * t * (-1 / (n + 1))
         series = series + power * h1
         h0, h1 = h1, 2 * a * h1 - 2 * n * h0
-    index = xp.nan_to_num(near).astype(np.int64) + 6 * _GRID    # NaN stays NaN, by way of t
+    index = xp.nan_to_num(near).astype(np.int64) + 6 * _GRID  # NaN stays NaN, by way of t
     table = xp.asarray(_ERF, x.dtype)[index]
     return table + (2 / math.sqrt(math.pi)) * xp.exp(-a * a) * series
 

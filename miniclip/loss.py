@@ -17,7 +17,7 @@ the truth, so with I the identity
 """
 
 from .backend import array_module
-from .kernels import has_twin
+from .gpu.kernels import has_twin
 from .layers import l2_normalize, softmax
 
 
@@ -94,7 +94,7 @@ def siglip_loss(image_features, text_features, logit_scale, logit_bias):
     loss = ((flip < 0) * -margin + xp.log1p(decay)).sum() / n
 
     def backward():
-        wrong = xp.where(flip > 0, decay, 1) / (1 + decay)          # σ(−m)
+        wrong = xp.where(flip > 0, decay, 1) / (1 + decay)  # σ(−m)
         g = -sign * wrong / n
         d_image, d_text = to_features(scale * (g @ z_text), scale * (g.T @ z_image))
         return d_image, d_text, (g * similarity).sum(), g.sum()
@@ -108,8 +108,10 @@ def unit_pairs(image_features, text_features):
     Raises ValueError when the shapes do not pair up.
     """
     if image_features.ndim != 2 or image_features.shape != text_features.shape:
-        raise ValueError(f"image features {image_features.shape} and text features {text_features.shape} "
-                         "do not pair up: both must be (N, E), row i of one belonging to row i of the other.")
+        raise ValueError(
+            f"image features {image_features.shape} and text features {text_features.shape} "
+            "do not pair up: both must be (N, E), row i of one belonging to row i of the other."
+        )
     z_image, image_norm = l2_normalize(image_features)
     z_text, text_norm = l2_normalize(text_features)
     return z_image, z_text, lambda d_image, d_text: (image_norm(d_image), text_norm(d_text))

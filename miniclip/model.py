@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import text
+from . import text_encoder
 from .backend import array_module, worker_threads
 from .layers import l2_normalize, softmax
 from .preprocess import CLIP_PREPROCESS, preprocess
@@ -23,12 +23,17 @@ MAXIMUM_LOGIT_SCALE = math.log(100)
 
 TEXT = {"context_length": 24, "vocab_size": 1536, "width": 128, "heads": 4, "layers": 2}
 MODELS = {
-    "resnet-micro": {"embed_dim": 128, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16},
-                     "text_cfg": {"width": 64, "heads": 2, "layers": 1}},
+    "resnet-micro": {
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16},
+        "text_cfg": {"width": 64, "heads": 2, "layers": 1},
+    },
     "resnet-tiny": {"embed_dim": 128, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16}},
     "resnet": {"embed_dim": 256, "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 24}},
-    "vit-tiny": {"embed_dim": 128, "vision_cfg": {"image_size": 32, "layers": 4, "width": 128, "head_width": 32,
-                                                  "patch_size": 4}},
+    "vit-tiny": {
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": 32, "layers": 4, "width": 128, "head_width": 32, "patch_size": 4},
+    },
 }
 
 
@@ -73,20 +78,23 @@ def encode_image(params, images, config, training=False, recompute=False, once=F
     return features, backward
 
 
-encode_text = text.encode_text
+encode_text = text_encoder.encode_text
 
 
 def initialize(config, seed=0, dtype=np.float32):
     """Parameters as CLIP draws them (§2.4 and OpenAI's code), from a seed: a tree of arrays on the CPU."""
     rng = np.random.default_rng(seed)
-    return _parameters(config,
-                       normal=lambda *shape, std: (rng.standard_normal(shape) * std).astype(dtype),
-                       uniform=lambda *shape, bound: rng.uniform(-bound, bound, shape).astype(dtype),
-                       full=lambda *shape, value=0: np.full(shape, value, dtype))
+    return _parameters(
+        config,
+        normal=lambda *shape, std: (rng.standard_normal(shape) * std).astype(dtype),
+        uniform=lambda *shape, bound: rng.uniform(-bound, bound, shape).astype(dtype),
+        full=lambda *shape, value=0: np.full(shape, value, dtype),
+    )
 
 
 def parameter_shapes(config):
     """{dotted name: shape} of what `initialize` makes, in its order; no array is made for it."""
+
     def draw(*shape, **_):
         return np.broadcast_to(np.float32(0), shape)
 
@@ -95,6 +103,7 @@ def parameter_shapes(config):
 
 def _parameters(config, normal, uniform, full):
     """The tree of parameters, each made by one of normal(*shape, std), uniform(*shape, bound), full(*shape, value)."""
+
     def ones_zeros(n, gain=1):
         return {"weight": full(n, value=gain), "bias": full(n)}
 
@@ -102,34 +111,52 @@ def _parameters(config, normal, uniform, full):
         return {"weight": normal(out, k, std=std), "bias": full(out)}
 
     def blocks(width, layers, mlp_ratio=4):
-        attn_std, proj_std, fc_std = width**-0.5, width**-0.5 * (2 * layers)**-0.5, (2 * width)**-0.5
+        attn_std, proj_std, fc_std = width**-0.5, width**-0.5 * (2 * layers) ** -0.5, (2 * width) ** -0.5
         hidden = int(width * mlp_ratio)
-        return {"resblocks": [
-            {"attn": {"in_proj_weight": normal(3 * width, width, std=attn_std),
-                      "in_proj_bias": full(3 * width),
-                      "out_proj": dense(width, width, proj_std)},
-             "ln_1": ones_zeros(width),
-             "mlp": {"c_fc": dense(hidden, width, fc_std), "c_proj": dense(width, hidden, proj_std)},
-             "ln_2": ones_zeros(width)} for _ in range(layers)]}
+        return {
+            "resblocks": [
+                {
+                    "attn": {
+                        "in_proj_weight": normal(3 * width, width, std=attn_std),
+                        "in_proj_bias": full(3 * width),
+                        "out_proj": dense(width, width, proj_std),
+                    },
+                    "ln_1": ones_zeros(width),
+                    "mlp": {"c_fc": dense(hidden, width, fc_std), "c_proj": dense(width, hidden, proj_std)},
+                    "ln_2": ones_zeros(width),
+                }
+                for _ in range(layers)
+            ]
+        }
 
     def conv(out, k, size):
-        return {"weight": uniform(out, k, size, size, bound=(k * size * size)**-0.5)}
+        return {"weight": uniform(out, k, size, size, bound=(k * size * size) ** -0.5)}
 
     def norm(n, gain=1):
         return ones_zeros(n, gain) | {"running_mean": full(n), "running_var": full(n, value=1)}
 
     def resnet(width, layers, image_size):
-        p = {"conv1": conv(width // 2, 3, 3), "bn1": norm(width // 2),
-             "conv2": conv(width // 2, width // 2, 3), "bn2": norm(width // 2),
-             "conv3": conv(width, width // 2, 3), "bn3": norm(width)}
+        p = {
+            "conv1": conv(width // 2, 3, 3),
+            "bn1": norm(width // 2),
+            "conv2": conv(width // 2, width // 2, 3),
+            "bn2": norm(width // 2),
+            "conv3": conv(width, width // 2, 3),
+            "bn3": norm(width),
+        }
         channels = width
         for stage, count in enumerate(layers):
             planes, p[f"layer{stage + 1}"] = width * 2**stage, []
             for i in range(count):
                 # A last gain of 0 starts every block as its shortcut.
-                block = {"conv1": conv(planes, channels, 1), "bn1": norm(planes),
-                         "conv2": conv(planes, planes, 3), "bn2": norm(planes),
-                         "conv3": conv(4 * planes, planes, 1), "bn3": norm(4 * planes, gain=0)}
+                block = {
+                    "conv1": conv(planes, channels, 1),
+                    "bn1": norm(planes),
+                    "conv2": conv(planes, planes, 3),
+                    "bn2": norm(planes),
+                    "conv3": conv(4 * planes, planes, 1),
+                    "bn3": norm(4 * planes, gain=0),
+                }
                 if i == 0:
                     block["downsample"] = [conv(4 * planes, channels, 1), norm(4 * planes)]
                 p[f"layer{stage + 1}"].append(block)
@@ -143,11 +170,15 @@ def _parameters(config, normal, uniform, full):
 
     def vit(width, layers, image_size, patch_size, mlp_ratio=4, **_):
         std = width**-0.5
-        return {"class_embedding": normal(width, std=std),
-                "positional_embedding": normal((image_size // patch_size)**2 + 1, width, std=std),
-                "proj": normal(width, config["embed_dim"], std=std), "conv1": conv(width, 3, patch_size),
-                "ln_pre": ones_zeros(width), "transformer": blocks(width, layers, mlp_ratio),
-                "ln_post": ones_zeros(width)}
+        return {
+            "class_embedding": normal(width, std=std),
+            "positional_embedding": normal((image_size // patch_size) ** 2 + 1, width, std=std),
+            "proj": normal(width, config["embed_dim"], std=std),
+            "conv1": conv(width, 3, patch_size),
+            "ln_pre": ones_zeros(width),
+            "transformer": blocks(width, layers, mlp_ratio),
+            "ln_post": ones_zeros(width),
+        }
 
     vision, words = config["vision_cfg"], config["text_cfg"]
     if is_resnet(config):
@@ -156,7 +187,7 @@ def _parameters(config, normal, uniform, full):
         visual = vit(**vision)
     return {
         "positional_embedding": normal(words["context_length"], words["width"], std=0.01),
-        "text_projection": normal(words["width"], config["embed_dim"], std=words["width"]**-0.5),
+        "text_projection": normal(words["width"], config["embed_dim"], std=words["width"] ** -0.5),
         "logit_scale": full(value=INITIAL_LOGIT_SCALE),
         "visual": visual,
         "transformer": blocks(words["width"], words["layers"], words.get("mlp_ratio", 4)),
@@ -172,7 +203,7 @@ class CLIP:
     params: dict
     config: dict
     tokenizer: object
-    about: dict = field(default_factory=dict)          # where it comes from: seed, command, results
+    about: dict = field(default_factory=dict)  # where it comes from: seed, command, results
 
     def encode_image(self, images, batch=32):
         """Unit features of pictures.
@@ -206,7 +237,8 @@ class CLIP:
         images as in `encode_image`; names: K strings; templates: strings with one {} for the name, whose
         embeddings are averaged, or None for the bare name -> probabilities float32 (N, K).
         """
-        from .zeroshot import class_embeddings
+        from .evaluation import class_embeddings
+
         classes = class_embeddings(self, names, templates or ["{}"])
         scale = array_module(classes).exp(self.params["logit_scale"])
         return softmax(scale * (self.encode_image(images) @ classes.T))[0]
@@ -220,7 +252,7 @@ class CLIP:
         xp = array_module(self.params["logit_scale"])
         if not items:
             return xp.zeros((0, self.config["embed_dim"]), np.float32)
-        batches = [items[i:i + batch] for i in range(0, len(items), batch)]
+        batches = [items[i : i + batch] for i in range(0, len(items), batch)]
         with worker_threads() as pool:
             features = list(pool.map(encode, batches)) if xp is np else [encode(b) for b in batches]
         return l2_normalize(xp.concatenate(features))[0]

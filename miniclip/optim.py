@@ -11,14 +11,14 @@ import math
 
 import numpy as np
 
-from . import kernels
 from .backend import array_module
+from .gpu import kernels
 from .model import MAXIMUM_LOGIT_SCALE
-from .step import is_statistic
+from .train_step import is_statistic
 from .tree import flatten
 
-BLOCK = 1 << 17                                         # numbers updated at once: of fewer, Python is the most
-STATISTIC_RATE = 0.1                                    # PyTorch's momentum of batch normalisation's averages
+BLOCK = 1 << 17  # numbers updated at once: of fewer, Python is the most
+STATISTIC_RATE = 0.1  # PyTorch's momentum of batch normalisation's averages
 
 
 def learning_rate(step, steps, peak, warmup):
@@ -43,8 +43,8 @@ class AdamW:
         self.count = 0
         self.m, self.v = xp.zeros_like(params.vector), xp.zeros_like(params.vector)
         self.average = params.like(params.vector.copy()) if average_decay else params
-        self._blocks = []                               # (slice, "weight" | "vector" | "statistic")
-        kinds = None if xp is np else np.empty(params.vector.size, np.uint8)      # the same, number by number
+        self._blocks = []  # (slice, "weight" | "vector" | "statistic")
+        kinds = None if xp is np else np.empty(params.vector.size, np.uint8)  # the same, number by number
         leaves = flatten(params.tree)
         for name, place in params.slices.items():
             kind = "statistic" if is_statistic(name) else "weight" if leaves[name].ndim > 1 else "vector"
@@ -80,7 +80,7 @@ class AdamW:
             shrink, finite = xp.minimum(1, self.clip / (norm + 1e-6)).astype(self.m.dtype), xp.isfinite(norm)
         step_size = lr / (1 - self.beta1**self.count)
         correction = (1 - self.beta2**self.count) ** -0.5
-        follow = 1 - min(self.average_decay, self.count / (self.count + 9))   # a young average forgets faster
+        follow = 1 - min(self.average_decay, self.count / (self.count + 9))  # a young average forgets faster
 
         def update(block):
             place, kind = block
@@ -94,7 +94,7 @@ class AdamW:
                 m *= self.beta1
                 m += part
                 part *= part
-                part *= (1 - self.beta2) / (1 - self.beta1)**2
+                part *= (1 - self.beta2) / (1 - self.beta1) ** 2
                 v *= self.beta2
                 v += part
                 xp.sqrt(v, out=part)
@@ -109,11 +109,26 @@ class AdamW:
                 average *= 1 - follow
                 average += follow * theta
 
-        if xp is not np:                                # `finite` stays there: nobody waits to read it
-            kernels.adamw(self.params.vector, gradient.vector, self.m, self.v, self.average.vector, self._kinds, shrink,
-                          finite, lr=lr, beta1=self.beta1, beta2=self.beta2, eps=self.eps, step_size=step_size,
-                          weight_decay=self.weight_decay, correction=correction, follow=follow,
-                          statistic_rate=STATISTIC_RATE)
+        if xp is not np:  # `finite` stays there: nobody waits to read it
+            kernels.adamw(
+                self.params.vector,
+                gradient.vector,
+                self.m,
+                self.v,
+                self.average.vector,
+                self._kinds,
+                shrink,
+                finite,
+                lr=lr,
+                beta1=self.beta1,
+                beta2=self.beta2,
+                eps=self.eps,
+                step_size=step_size,
+                weight_decay=self.weight_decay,
+                correction=correction,
+                follow=follow,
+                statistic_rate=STATISTIC_RATE,
+            )
         elif finite:
             list(map(update, self._blocks))
         for tree in (self.params.tree, self.average.tree):
@@ -122,15 +137,22 @@ class AdamW:
 
     def state(self):
         """{"params", "m", "v", "average"}: vectors (P,), and "count": int. Not copies."""
-        return {"params": self.params.vector, "m": self.m, "v": self.v,
-                "average": self.average.vector, "count": self.count}
+        return {
+            "params": self.params.vector,
+            "m": self.m,
+            "v": self.v,
+            "average": self.average.vector,
+            "count": self.count,
+        }
 
     def restore(self, state):
         """Go on from what `state()` gave. Raises ValueError when it is of another model."""
         for name, mine in self.state().items():
             if name != "count":
                 if state[name].shape != mine.shape:
-                    raise ValueError(f"the saved {name} has {state[name].shape} numbers, this model {mine.shape}: "
-                                     "the run was started with another model or other data.")
+                    raise ValueError(
+                        f"the saved {name} has {state[name].shape} numbers, this model {mine.shape}: "
+                        "the run was started with another model or other data."
+                    )
                 mine[...] = state[name]
         self.count = int(state["count"])

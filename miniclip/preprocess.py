@@ -12,8 +12,12 @@ import numpy as np
 from PIL import Image
 
 # Mean and deviation of the pictures CLIP was trained on, as OpenAI published them.
-CLIP_PREPROCESS = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711],
-                   "interpolation": "bicubic", "resize_mode": "shortest"}
+CLIP_PREPROCESS = {
+    "mean": [0.48145466, 0.4578275, 0.40821073],
+    "std": [0.26862954, 0.26130258, 0.27577711],
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
 
 
 def as_pil(picture):
@@ -23,15 +27,19 @@ def as_pil(picture):
     """
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (3, 4) or not picture.size:
-            raise ValueError(f"a picture is an array of {picture.dtype} {picture.shape}; "
-                             "it must be uint8 (H, W, 3), or (H, W, 4) with transparency.")
+            raise ValueError(
+                f"a picture is an array of {picture.dtype} {picture.shape}; "
+                "it must be uint8 (H, W, 3), or (H, W, 4) with transparency."
+            )
         picture = Image.fromarray(picture)
     if not isinstance(picture, Image.Image):
         raise ValueError(f"a picture is a {type(picture).__name__}; give PIL images or an array of uint8 (N, H, W, 3).")
     if picture.mode == "F" or not all(picture.size):
-        raise ValueError(f"a picture has mode {picture.mode} and {picture.width} × {picture.height} pixels; "
-                         "it must have at least one, and no pixels of type float.")
-    if picture.mode.startswith("I"):                    # 16 bits; Pillow would cut them off at 255
+        raise ValueError(
+            f"a picture has mode {picture.mode} and {picture.width} × {picture.height} pixels; "
+            "it must have at least one, and no pixels of type float."
+        )
+    if picture.mode.startswith("I"):  # 16 bits; Pillow would cut them off at 255
         picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")

@@ -64,7 +64,7 @@ def modified_resnet(images, p, config, training=False):
     """
     vision = config["vision_cfg"]
     x = images.transpose(0, 2, 3, 1)
-    steps = []                                          # (name, backward), in the order they ran
+    steps = []  # (name, backward), in the order they ran
 
     x, stem1 = conv_norm(x, p, 1, training, stride=2, padding=1)
     x, stem2 = conv_norm(x, p, 2, training, padding=1)

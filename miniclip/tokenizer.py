@@ -36,20 +36,22 @@ import regex
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 # How CLIP cuts a text into words. One character gets lost, U+0345: it is no letter, but its upper case is.
 WORD = regex.compile(
-    r"<\|startoftext\|>|<\|endoftext\|>"      # the special tokens, where a text spells them out
-    r"|'s|'t|'re|'ve|'m|'ll|'d"               # English contractions
-    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)    # letters; one digit; anything else
+    r"<\|startoftext\|>|<\|endoftext\|>"  # the special tokens, where a text spells them out
+    r"|'s|'t|'re|'ve|'m|'ll|'d"  # English contractions
+    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    regex.IGNORECASE,
+)  # letters; one digit; anything else
 
 # A vocabulary file shows every byte as a visible character. Bytes that are one in Latin-1 show as
 # themselves and come first; the 68 others show as the characters from 256 on.
 _VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-_BYTES = sorted(range(256), key=lambda b: (b not in _VISIBLE, b))        # in the order of their ids
+_BYTES = sorted(range(256), key=lambda b: (b not in _VISIBLE, b))  # in the order of their ids
 ALPHABET = [chr(b) for b in _VISIBLE] + [chr(256 + n) for n in range(256 - len(_VISIBLE))]
-BASE = ALPHABET + [c + WORD_END for c in ALPHABET]                       # tokens 0..511
+BASE = ALPHABET + [c + WORD_END for c in ALPHABET]  # tokens 0..511
 
-CLIP_MERGES = 48_894       # CLIP's file lists 262,144 and CLIP uses the first of them
-LARGEST_FILE = 1 << 23     # bytes once unpacked; CLIP's has 3.2 million
-LONGEST_WORD, CACHED_WORDS = 256, 1 << 16    # longer "words" are neither learned from nor cached
+CLIP_MERGES = 48_894  # CLIP's file lists 262,144 and CLIP uses the first of them
+LARGEST_FILE = 1 << 23  # bytes once unpacked; CLIP's has 3.2 million
+LONGEST_WORD, CACHED_WORDS = 256, 1 << 16  # longer "words" are neither learned from nor cached
 
 
 def clean(text):
@@ -73,8 +75,8 @@ def learn_merges(frequency, most):
     frequency: dict word -> count.   Yields "left right", the lines of a merges file.
     """
     words, times, tokens = [spell(word) for word in frequency], list(frequency.values()), list(BASE)
-    counts, where = Counter(), defaultdict(set)    # of each pair: how often, and in which words
-    heap = []                                      # of (-count, pair), many of them outdated
+    counts, where = Counter(), defaultdict(set)  # of each pair: how often, and in which words
+    heap = []  # of (-count, pair), many of them outdated
 
     def tally(n, sign):
         for pair in zip(words[n], words[n][1:]):
@@ -108,7 +110,8 @@ class Tokenizer:
     vocab_size: number of tokens.   start_token = vocab_size - 2.   end_token = vocab_size - 1.
     merges: list of "left right".   tokens: list of str, the token of each id.   ids: dict, its inverse.
     """
-    _told_of_cutting = False           # on the class: once per process, not once per tokenizer
+
+    _told_of_cutting = False  # on the class: once per process, not once per tokenizer
 
     def __init__(self, merges):
         """merges: list of "left right", each of two tokens that exist by then. Else ValueError."""
@@ -138,8 +141,12 @@ class Tokenizer:
             raise ValueError(f"captions must be a list of at least one text, not {reprlib.repr(captions)}")
         if not isinstance(vocab_size, int) or vocab_size < len(BASE) + 2:
             raise ValueError(f"vocab_size is {vocab_size!r}, but it must be an integer of at least {len(BASE) + 2}")
-        frequency = Counter(word for caption in captions for word in WORD.findall(clean(caption))
-                            if word not in (START, END) and len(word) <= LONGEST_WORD)
+        frequency = Counter(
+            word
+            for caption in captions
+            for word in WORD.findall(clean(caption))
+            if word not in (START, END) and len(word) <= LONGEST_WORD
+        )
         return cls(learn_merges(frequency, vocab_size - len(BASE) - 2))
 
     @classmethod
@@ -170,8 +177,10 @@ class Tokenizer:
                 raise ValueError("its ids are not bytes, bytes that end a word, merges, start, end, as CLIP's are")
             return tokenizer
         except (ValueError, TypeError, KeyError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"no vocabulary can be read from {file}: it is damaged or something else "
-                             f"({type(error).__name__}: {error}); get it again") from None
+            raise ValueError(
+                f"no vocabulary can be read from {file}: it is damaged or something else "
+                f"({type(error).__name__}: {error}); get it again"
+            ) from None
 
     def to_json(self):
         """All there is to know about this tokenizer, as a dict that JSON can hold."""
@@ -201,13 +210,13 @@ class Tokenizer:
         The tokens are a linked list: a merge grows the left one, empties the right one and looks at the two
         new pairs. These were learned later than the merge just done, as they hold the token that it made.
         """
-        ids = [*ids, None]             # ids[-1] stands beyond both ends, and is in no pair
+        ids = [*ids, None]  # ids[-1] stands beyond both ends, and is in no pair
         before, after = list(range(-1, len(ids) - 1)), list(range(1, len(ids) + 1))
         heap = sorted((self._merged[pair], i) for i, pair in enumerate(zip(ids, ids[1:])) if pair in self._merged)
         while heap:
             token, i = heapq.heappop(heap)
             j = after[i]
-            if self._merged.get((ids[i], ids[j])) != token:    # an earlier merge took one of the two
+            if self._merged.get((ids[i], ids[j])) != token:  # an earlier merge took one of the two
                 continue
             ids[i], ids[j] = token, None
             after[i] = after[j]
@@ -240,11 +249,14 @@ class Tokenizer:
             ids = [self.start_token, *self.encode(text), self.end_token]
             if len(ids) > context_length and not Tokenizer._told_of_cutting:
                 Tokenizer._told_of_cutting = True
-                warnings.warn(f"the text {text[:40]!r}... has {len(ids)} tokens and was cut to {context_length}; "
-                              "later cuts will not be reported", stacklevel=2)
+                warnings.warn(
+                    f"the text {text[:40]!r}... has {len(ids)} tokens and was cut to {context_length}; "
+                    "later cuts will not be reported",
+                    stacklevel=2,
+                )
             ids = ids[:context_length]
             ids[-1] = self.end_token
-            row[:len(ids)] = ids
+            row[: len(ids)] = ids
         return rows
 
 

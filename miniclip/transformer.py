@@ -1,7 +1,7 @@
 """The Transformer of both encoders: pre-norm residual blocks (Radford et al. 2019), stacked.
 
-    x = x + attention(layer_norm(x))
-    x = x + mlp(layer_norm(x))
+x = x + attention(layer_norm(x))
+x = x + mlp(layer_norm(x))
 """
 
 from .attention import self_attention
@@ -63,6 +63,7 @@ def transformer(x, p, heads, mask=None, activation=quick_gelu, recompute=False, 
         raise ValueError("an encoder has no Transformer block: layers must be at least 1.")
     steps = []
     for i, block in enumerate(p["resblocks"], 1):
+
         def run(x=x, block=block, at=at if i == count else None):
             return residual_block(x, block, heads, mask, activation, at)
 

@@ -24,15 +24,16 @@ def vision_transformer(images, p, config, recompute=False, once=False):
 
     x, conv1 = conv2d(images.transpose(0, 2, 3, 1), **p["conv1"], stride=vision["patch_size"])
     grid = x.shape[1:3]
-    x = x.reshape(n, -1, x.shape[-1])                                  # (N, patches, D)
+    x = x.reshape(n, -1, x.shape[-1])  # (N, patches, D)
     if x.shape[1] + 1 != len(p["positional_embedding"]):
-        raise ValueError(f"images of {images.shape[2]} × {images.shape[3]} do not fit: "
-                         f"this model was made for {vision['image_size']} × {vision['image_size']}.")
+        raise ValueError(
+            f"images of {images.shape[2]} × {images.shape[3]} do not fit: "
+            f"this model was made for {vision['image_size']} × {vision['image_size']}."
+        )
     cls = xp.broadcast_to(p["class_embedding"], (n, 1, x.shape[-1]))
-    x = xp.concatenate([cls, x], 1) + p["positional_embedding"]        # (N, T, D)
+    x = xp.concatenate([cls, x], 1) + p["positional_embedding"]  # (N, T, D)
     x, ln_pre = layer_norm(x, **p["ln_pre"])
-    x, blocks = transformer(x, p["transformer"], heads, None, activation_of(config), recompute,
-                            xp.zeros(n, int), once)
+    x, blocks = transformer(x, p["transformer"], heads, None, activation_of(config), recompute, xp.zeros(n, int), once)
     h, ln_post = layer_norm(x[:, 0], **p["ln_post"])
     features, project = linear(h, p["proj"].T)
 
@@ -43,10 +44,16 @@ def vision_transformer(images, p, config, recompute=False, once=False):
         dx, d_ln_pre = ln_pre(dx)
         dpatches = dx[:, 1:].reshape(n, *grid, -1)
         dimages, d_conv1 = conv1(dpatches, input_gradient)
-        d_position = sum_rows(dx.reshape(n, -1)).reshape(dx.shape[1:])            # (T, D); the class is the first
-        grads = {"class_embedding": d_position[0], "positional_embedding": d_position,
-                 "proj": d_proj["weight"].T, "conv1": d_conv1, "ln_pre": d_ln_pre,
-                 "transformer": d_transformer, "ln_post": d_ln_post}
+        d_position = sum_rows(dx.reshape(n, -1)).reshape(dx.shape[1:])  # (T, D); the class is the first
+        grads = {
+            "class_embedding": d_position[0],
+            "positional_embedding": d_position,
+            "proj": d_proj["weight"].T,
+            "conv1": d_conv1,
+            "ln_pre": d_ln_pre,
+            "transformer": d_transformer,
+            "ln_post": d_ln_post,
+        }
         return dimages.transpose(0, 3, 1, 2) if input_gradient else None, grads
 
     return features, backward

@@ -4,14 +4,14 @@ import inspect
 
 import numpy as np
 import pytest
+from cupy_double import cupy_double
 from threadpoolctl import threadpool_limits
 
-from cupy_double import cupy_double
-from miniclip.derivatives import Point
-from miniclip.gradcheck import check
-from miniclip.preflight import same_bits
+from miniclip.gradcheck.check import check
+from miniclip.gradcheck.contract import same_bits
+from miniclip.gradcheck.numeric import Point
 
-threadpool_limits(1)                    # matrices are small here: one thread is faster, and the same everywhere
+threadpool_limits(1)  # matrices are small here: one thread is faster, and the same everywhere
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def card():
 def cupy(card):
     """The double of CuPy."""
     import cupy
+
     return cupy
 
 

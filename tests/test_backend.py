@@ -4,12 +4,12 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from cupy_double import cupy_double
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import miniclip
-from cupy_double import cupy_double
 from miniclip.backend import OutOfMemory, array_module, cpu_count, out_of_memory, to_array_on, worker_threads
-from miniclip.checkpoint import save
+from miniclip.checkpoints.checkpoint import save
 from miniclip.model import CLIP, initialize, model_config
 from miniclip.tokenizer import Tokenizer
 from miniclip.tree import to_device
@@ -54,11 +54,15 @@ Original error:
 """
 
 
-@pytest.mark.parametrize("raised, why", [
-    (f"ImportError({BANNER!r})", "ImportError: libcuda.so.1: cannot open shared object file"),
-    ("RuntimeError('CuPy failed to load libnvrtc.so.12.')", "CuPy failed to load libnvrtc.so.12"),
-    ("RuntimeError()", "RuntimeError"), ("ModuleNotFoundError('No module named fastrlock', name='fastrlock')",
-                                         "No module named fastrlock")])
+@pytest.mark.parametrize(
+    "raised, why",
+    [
+        (f"ImportError({BANNER!r})", "ImportError: libcuda.so.1: cannot open shared object file"),
+        ("RuntimeError('CuPy failed to load libnvrtc.so.12.')", "CuPy failed to load libnvrtc.so.12"),
+        ("RuntimeError()", "RuntimeError"),
+        ("ModuleNotFoundError('No module named fastrlock', name='fastrlock')", "No module named fastrlock"),
+    ],
+)
 def test_a_cupy_that_cannot_be_imported(monkeypatch, tmp_path, raised, why):
     (tmp_path / "cupy.py").write_text(f"raise {raised}")
     monkeypatch.syspath_prepend(tmp_path)
@@ -77,9 +81,16 @@ def driver(count):
     return SimpleNamespace(is_available=lambda: False, runtime=SimpleNamespace(getDeviceCount=count_devices))
 
 
-@pytest.mark.parametrize("count, why", [
-    (0, "the driver counts none"), (RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient"),
-                                    "cudaErrorInsufficientDriver: CUDA driver version is insufficient")])
+@pytest.mark.parametrize(
+    "count, why",
+    [
+        (0, "the driver counts none"),
+        (
+            RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient"),
+            "cudaErrorInsufficientDriver: CUDA driver version is insufficient",
+        ),
+    ],
+)
 def test_cupy_without_a_gpu(monkeypatch, count, why):
     cupy = ModuleType("cupy")
     cupy.cuda = driver(count)
@@ -91,6 +102,7 @@ def test_cupy_without_a_gpu(monkeypatch, count, why):
 
 def test_a_gpu_that_does_not_compute(monkeypatch):
     """A card that another program holds, or a compiler that is not there: known before anything is moved to it."""
+
     def zeros(size):
         raise RuntimeError("cudaErrorDevicesUnavailable: CUDA-capable device(s) is/are busy or unavailable")
 
@@ -108,6 +120,7 @@ def test_a_machine_without_a_card():
 def test_to_the_gpu_and_back():
     with cupy_double() as card:
         import cupy
+
         x, move = np.arange(3), to_array_on("gpu")
         with card.counting() as counts:
             there = move(x)
@@ -119,9 +132,11 @@ def test_to_the_gpu_and_back():
 # ------------------------------------------------------------------------------------------ memory
 
 
-FULL = ("the graphics card's memory ran out: it has 12.0 GiB, 12.0 GiB of them free (Out of memory allocating 4,096 "
-        "bytes (allocated so far: 2,048 bytes, limit set to: 2,048 bytes)); use device 'cpu', or a smaller batch or "
-        "model.")
+FULL = (
+    "the graphics card's memory ran out: it has 12.0 GiB, 12.0 GiB of them free (Out of memory allocating 4,096 "
+    "bytes (allocated so far: 2,048 bytes, limit set to: 2,048 bytes)); use device 'cpu', or a smaller batch or "
+    "model."
+)
 
 
 @pytest.fixture
@@ -129,6 +144,7 @@ def full():
     """A card of 12 GiB, of which this program may have 2,048 bytes, and has half of them."""
     with cupy_double(memory=12 << 30):
         import cupy
+
         cupy.get_default_memory_pool().set_limit(2048)
         yield cupy.zeros(100)
 
@@ -149,10 +165,16 @@ def test_a_model_for_a_card_that_is_full(full, tmp_path):
         miniclip.load(tmp_path / "model.safetensors", device="gpu")
 
 
-@pytest.mark.parametrize("error, said", [
-    (MemoryError(), "the machine's memory ran out; less"),
-    (MemoryError("Unable to allocate 3.2 GiB for an array"),
-     "the machine's memory ran out (Unable to allocate 3.2 GiB for an array); less")])
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (MemoryError(), "the machine's memory ran out; less"),
+        (
+            MemoryError("Unable to allocate 3.2 GiB for an array"),
+            "the machine's memory ran out (Unable to allocate 3.2 GiB for an array); less",
+        ),
+    ],
+)
 def test_the_machines_memory(error, said):
     assert str(out_of_memory(error)) == f"{said} is needed for a smaller batch or a smaller model."
 

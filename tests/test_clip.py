@@ -4,22 +4,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from formulas import random_parameters
 from PIL import Image
+from test_model import RESNET, VIT
 
 import miniclip
 from miniclip import CLIP, encode_image
 from miniclip.model import initialize
 from miniclip.preprocess import preprocess
 from miniclip.tree import tree_map
-from test_model import RESNET, VIT, random_parameters
 
 
 def letters(texts, context_length):
     """A tokenizer of sorts: 1, then a number for each letter, then 39."""
     ids = np.zeros((len(texts), context_length), np.int64)
     for row, text in zip(ids, texts):
-        word = [1] + [2 + ord(letter) % 37 for letter in text[:context_length - 2]] + [39]
-        row[:len(word)] = word
+        word = [1] + [2 + ord(letter) % 37 for letter in text[: context_length - 2]] + [39]
+        row[: len(word)] = word
     return ids
 
 

@@ -11,20 +11,20 @@ GEOMETRIES = [
     (5, 6, (3, 3), 1, 0),
     (6, 5, (3, 3), 2, 1),
     (7, 7, (3, 3), 2, 0),
-    (6, 7, (3, 3), 2, 1),          # the last column is never reached
+    (6, 7, (3, 3), 2, 1),  # the last column is never reached
     (4, 5, (1, 1), 1, 0),
     (5, 4, (1, 1), 2, 0),
     (3, 4, (1, 1), 1, 1),
     (5, 5, (2, 2), 1, 0),
     (5, 5, (2, 2), 1, 1),
     (4, 6, (4, 4), 1, 2),
-    (8, 8, (4, 4), 4, 0),          # a Vision Transformer's patches
-    (7, 7, (2, 2), 3, 0),          # skips pixels
+    (8, 8, (4, 4), 4, 0),  # a Vision Transformer's patches
+    (7, 7, (2, 2), 3, 0),  # skips pixels
     (5, 6, (2, 3), 1, 1),
     (5, 6, (3, 1), 2, 1),
-    (3, 3, (3, 3), 1, 3),          # more padding than kernel
-    (3, 3, (3, 3), 1, 0),          # one output pixel
-    (1, 1, (3, 3), 1, 1),          # one input pixel
+    (3, 3, (3, 3), 1, 3),  # more padding than kernel
+    (3, 3, (3, 3), 1, 0),  # one output pixel
+    (1, 1, (3, 3), 1, 1),  # one input pixel
 ]
 
 
@@ -82,8 +82,9 @@ def test_scatter_is_the_transpose_of_extract(normal, h, w, kernel, stride, paddi
 
 # ------------------------------------------------------------------------------------------ batch norm
 
+
 def norm_parameters(normal, channels):
-    return normal(channels), normal(channels), normal(channels), normal(channels)**2 + 0.5
+    return normal(channels), normal(channels), normal(channels), normal(channels) ** 2 + 0.5
 
 
 def test_batch_norm_in_training_uses_the_batch(normal):
@@ -142,7 +143,7 @@ def test_average_pool_is_the_mean_of_each_square(normal, h, w, size):
     y, _ = average_pool(x, size)
     assert y.shape == (2, h // size, w // size, 3)
     for n, i, j, c in np.ndindex(y.shape):
-        square = x[n, i * size:(i + 1) * size, j * size:(j + 1) * size, c]
+        square = x[n, i * size : (i + 1) * size, j * size : (j + 1) * size, c]
         assert y[n, i, j, c] == pytest.approx(square.mean(), abs=1e-14)
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from miniclip.layers import embedding, erf, gelu, l2_normalize, layer_norm, linear, quick_gelu, relu, softmax
 
-
 # ------------------------------------------------------------------------------------------ linear
+
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (3, 4), (2, 3, 4), (2, 1, 3, 4)])
 def test_linear_is_a_loop_over_outputs(normal, shape):
@@ -48,6 +48,7 @@ def test_a_layer_used_twice_with_shared_weights(prove, normal):
 
 # ------------------------------------------------------------------------------------------ embedding
 
+
 def test_embedding_picks_rows_and_adds_up_gradients(normal):
     ids = np.array([[2, 0, 2], [2, 1, 0]])
     weight, dy = normal(4, 5), normal(2, 3, 5)
@@ -76,6 +77,7 @@ def test_embedding_of_no_ids(normal):
 
 
 # ------------------------------------------------------------------------------------------ layer norm
+
 
 def test_layer_norm_is_row_by_row(normal):
     x, weight, bias = normal(2, 3, 8) * 3 + 5, normal(8), normal(8)
@@ -124,7 +126,7 @@ def test_quick_gelu():
 def test_gelu():
     y, _ = gelu(GRID)
     assert np.allclose(y, [v * 0.5 * math.erfc(-v / math.sqrt(2)) for v in GRID], rtol=0, atol=2e-15)
-    assert np.abs(y - quick_gelu(GRID)[0]).max() > 0.01           # they are two functions
+    assert np.abs(y - quick_gelu(GRID)[0]).max() > 0.01  # they are two functions
 
 
 @pytest.mark.parametrize("activation", [relu, quick_gelu, gelu])
@@ -160,6 +162,7 @@ def test_erf_of_a_complex_step_is_its_derivative():
 
 
 # ------------------------------------------------------------------------------------------ softmax, unit rows
+
 
 def test_softmax_is_row_by_row(normal):
     x = normal(3, 5) * 4
@@ -213,6 +216,7 @@ def test_l2_normalize_of_zeros_is_zeros():
 
 
 # ------------------------------------------------------------------------------------------ not a number
+
 
 @pytest.mark.parametrize("layer", [relu, quick_gelu, gelu, softmax, l2_normalize])
 def test_nan_comes_out_as_nan(layer):

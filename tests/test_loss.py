@@ -111,7 +111,7 @@ def test_length_and_order_do_not_matter(normal, rng):
     assert clip_loss(image[order], text[order], logit_scale)[0] == pytest.approx(loss)
     assert clip_loss(text, image, logit_scale)[0] == pytest.approx(loss)
     d_image, d_text, _ = backward()
-    assert np.allclose((d_image * image).sum(1), 0, atol=1e-15)      # so nothing pulls at the length
+    assert np.allclose((d_image * image).sum(1), 0, atol=1e-15)  # so nothing pulls at the length
     assert np.allclose((d_text * text).sum(1), 0, atol=1e-15)
 
 

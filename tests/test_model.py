@@ -2,17 +2,25 @@ import math
 
 import numpy as np
 import pytest
+from formulas import random_parameters
 
 from miniclip import clip_loss, encode_image, encode_text
-from miniclip.gradcheck import check
+from miniclip.gradcheck.check import check
 from miniclip.model import MODELS, initialize, is_resnet, model_config, parameter_shapes
-from miniclip.tree import flatten, tree_map, unflatten
+from miniclip.tree import flatten
 
-VIT = {"embed_dim": 5, "quick_gelu": True,
-       "vision_cfg": {"image_size": 8, "layers": 1, "width": 4, "head_width": 2, "patch_size": 4},
-       "text_cfg": {"context_length": 6, "vocab_size": 40, "width": 8, "heads": 2, "layers": 2},
-       "preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.3, 0.3, 0.3], "interpolation": "bicubic",
-                      "resize_mode": "shortest"}}
+VIT = {
+    "embed_dim": 5,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 8, "layers": 1, "width": 4, "head_width": 2, "patch_size": 4},
+    "text_cfg": {"context_length": 6, "vocab_size": 40, "width": 8, "heads": 2, "layers": 2},
+    "preprocess": {
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.3, 0.3, 0.3],
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    },
+}
 RESNET = VIT | {"vision_cfg": {"image_size": 64, "layers": [1, 2, 1, 1], "width": 4, "head_width": 32}}
 
 # The names and shapes of OpenAI's state dicts, at the sizes above. Linear is (out, in), convolution (O, I, kh, kw).
@@ -81,8 +89,10 @@ def read_convolutions(table):
 
 
 TEXT_SHAPES = read(TEXT) | read(BLOCK, "transformer.resblocks.0.") | read(BLOCK, "transformer.resblocks.1.")
-EXPECTED = {"vit": (VIT, TEXT_SHAPES | read(VISION_TRANSFORMER)),
-            "resnet": (RESNET, TEXT_SHAPES | read_convolutions(CONVOLUTIONS) | read(ATTENTION_POOL))}
+EXPECTED = {
+    "vit": (VIT, TEXT_SHAPES | read(VISION_TRANSFORMER)),
+    "resnet": (RESNET, TEXT_SHAPES | read_convolutions(CONVOLUTIONS) | read(ATTENTION_POOL)),
+}
 
 
 def shapes(tree):
@@ -95,13 +105,16 @@ def test_names_and_shapes_are_openais(tower):
     assert shapes(initialize(config)) == parameter_shapes(config) == expected
 
 
-@pytest.mark.parametrize("vision_cfg, embed_dim, text_width, parameters", [
-    ({"image_size": 224, "layers": 12, "width": 768, "patch_size": 32}, 512, 512, 151_277_313),          # ViT-B/32
-    ({"image_size": 224, "layers": 12, "width": 768, "patch_size": 16}, 512, 512, 149_620_737),          # ViT-B/16
-    ({"image_size": 224, "layers": 24, "width": 1024, "patch_size": 14}, 768, 768, 427_616_513),         # ViT-L/14
-    ({"image_size": 224, "layers": [3, 4, 6, 3], "width": 64}, 1024, 512, 102_007_137),                  # RN50
-    ({"image_size": 288, "layers": [4, 6, 10, 6], "width": 80}, 640, 640, 178_300_601),                  # RN50x4
-])
+@pytest.mark.parametrize(
+    "vision_cfg, embed_dim, text_width, parameters",
+    [
+        ({"image_size": 224, "layers": 12, "width": 768, "patch_size": 32}, 512, 512, 151_277_313),  # ViT-B/32
+        ({"image_size": 224, "layers": 12, "width": 768, "patch_size": 16}, 512, 512, 149_620_737),  # ViT-B/16
+        ({"image_size": 224, "layers": 24, "width": 1024, "patch_size": 14}, 768, 768, 427_616_513),  # ViT-L/14
+        ({"image_size": 224, "layers": [3, 4, 6, 3], "width": 64}, 1024, 512, 102_007_137),  # RN50
+        ({"image_size": 288, "layers": [4, 6, 10, 6], "width": 80}, 640, 640, 178_300_601),  # RN50x4
+    ],
+)
 def test_as_many_parameters_as_were_published(vision_cfg, embed_dim, text_width, parameters):
     text_cfg = {"context_length": 77, "vocab_size": 49408, "width": text_width, "heads": text_width // 64, "layers": 12}
     shapes = parameter_shapes({"embed_dim": embed_dim, "vision_cfg": vision_cfg, "text_cfg": text_cfg})
@@ -109,6 +122,7 @@ def test_as_many_parameters_as_were_published(vision_cfg, embed_dim, text_width,
 
 
 # ------------------------------------------------------------------------------------------ presets, seeds
+
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_preset_runs_and_its_gradients_fit(name, rng):
@@ -190,11 +204,6 @@ def test_parameters_start_as_the_paper_has_them():
 
 
 # ------------------------------------------------------------------------------------------ the whole model
-
-def random_parameters(config, rng):
-    p = tree_map(lambda a: a + 0.2 * rng.standard_normal(a.shape), initialize(config, 0, np.float64))
-    return unflatten({name: leaf * leaf + 0.5 if name.endswith("running_var") else leaf
-                      for name, leaf in flatten(p).items()})
 
 
 @pytest.mark.parametrize("config, training", [(VIT, True), (RESNET, True), (RESNET, False)])

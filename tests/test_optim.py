@@ -5,10 +5,10 @@ import pytest
 
 from miniclip.backend import worker_threads
 from miniclip.conv import batch_norm
+from miniclip.gradcheck.contract import same_bits
 from miniclip.model import MAXIMUM_LOGIT_SCALE, MODELS, initialize, model_config
 from miniclip.optim import BLOCK, AdamW, learning_rate
-from miniclip.preflight import same_bits
-from miniclip.step import is_statistic
+from miniclip.train_step import is_statistic
 from miniclip.tree import Flat, flatten, tree_map
 
 DECAYED = {"visual.conv1.weight", "token_embedding.weight", "visual.proj"}
@@ -17,11 +17,16 @@ DECAYED = {"visual.conv1.weight", "token_embedding.weight", "visual.proj"}
 @pytest.fixture
 def tree(normal):
     """One leaf of each kind; the largest spans several of the blocks in which an update is done."""
-    return {"logit_scale": np.array(2.0),
-            "visual": {"conv1": {"weight": normal(4, 3, 2, 2)}, "class_embedding": normal(6), "proj": normal(6, 5),
-                       "bn1": {"weight": normal(4), "bias": normal(4),
-                               "running_mean": normal(4), "running_var": normal(4) ** 2}},
-            "token_embedding": {"weight": normal(2 * BLOCK // 100 + 1, 100)}}
+    return {
+        "logit_scale": np.array(2.0),
+        "visual": {
+            "conv1": {"weight": normal(4, 3, 2, 2)},
+            "class_embedding": normal(6),
+            "proj": normal(6, 5),
+            "bn1": {"weight": normal(4), "bias": normal(4), "running_mean": normal(4), "running_var": normal(4) ** 2},
+        },
+        "token_embedding": {"weight": normal(2 * BLOCK // 100 + 1, 100)},
+    }
 
 
 def gradients(tree, steps, size=1.0):
@@ -47,8 +52,8 @@ def textbook(tree, grads, rates, beta1, beta2, eps, weight_decay, clip, average_
             else:
                 clipped = g[name] * min(1, clip / (norms[-1] + 1e-6))
                 m[name] = beta1 * m[name] + (1 - beta1) * clipped
-                v[name] = beta2 * v[name] + (1 - beta2) * clipped ** 2
-                m_hat, v_hat = m[name] / (1 - beta1 ** t), v[name] / (1 - beta2 ** t)
+                v[name] = beta2 * v[name] + (1 - beta2) * clipped**2
+                m_hat, v_hat = m[name] / (1 - beta1**t), v[name] / (1 - beta2**t)
                 decay = weight_decay if name in DECAYED else 0
                 theta[name] = theta[name] - lr * (m_hat / (np.sqrt(v_hat) + eps) + decay * theta[name])
         theta["logit_scale"] = np.minimum(theta["logit_scale"], math.log(100))
@@ -58,7 +63,7 @@ def textbook(tree, grads, rates, beta1, beta2, eps, weight_decay, clip, average_
     return theta, average, norms
 
 
-@pytest.mark.parametrize("clip", [0.5, 100.0, 1e9])                # always, sometimes and never in force
+@pytest.mark.parametrize("clip", [0.5, 100.0, 1e9])  # always, sometimes and never in force
 @pytest.mark.parametrize("average_decay", [0.0, 0.9])
 def test_adamw_is_the_textbooks(tree, clip, average_decay):
     settings = dict(beta1=0.9, beta2=0.98, eps=1e-6, weight_decay=0.2, clip=clip, average_decay=average_decay)
@@ -79,13 +84,19 @@ def test_adamw_is_pytorchs(tree):
     torch = pytest.importorskip("torch")
     steps, clip = 60, 100.0
     grads = [tree_map(lambda leaf: leaf * size, g) for g, size in zip(gradients(tree, steps), [0.2, 1.0] * steps)]
-    tree["logit_scale"] = np.array(0.5)                            # far from its bound, of which torch knows nothing
-    theirs = {name: torch.tensor(leaf, requires_grad=True) for name, leaf in flatten(tree).items()
-              if not is_statistic(name)}
-    torchs = torch.optim.AdamW([
-        {"params": [p for name, p in theirs.items() if name in DECAYED], "weight_decay": 0.2},
-        {"params": [p for name, p in theirs.items() if name not in DECAYED], "weight_decay": 0.0},
-    ], lr=1.0, betas=(0.9, 0.98), eps=1e-6)
+    tree["logit_scale"] = np.array(0.5)  # far from its bound, of which torch knows nothing
+    theirs = {
+        name: torch.tensor(leaf, requires_grad=True) for name, leaf in flatten(tree).items() if not is_statistic(name)
+    }
+    torchs = torch.optim.AdamW(
+        [
+            {"params": [p for name, p in theirs.items() if name in DECAYED], "weight_decay": 0.2},
+            {"params": [p for name, p in theirs.items() if name not in DECAYED], "weight_decay": 0.0},
+        ],
+        lr=1.0,
+        betas=(0.9, 0.98),
+        eps=1e-6,
+    )
     params = flat(tree)
     optimizer = AdamW(params, clip=clip)
     for t, g in enumerate(grads):
@@ -127,28 +138,31 @@ def test_the_temperature_is_bounded_after_the_update(tree):
         optimizer.step(flat(g, np.float32), 0.2)
         assert params.tree["logit_scale"] <= np.float32(MAXIMUM_LOGIT_SCALE)
         assert optimizer.average.tree["logit_scale"] <= np.float32(MAXIMUM_LOGIT_SCALE)
-    assert float(params.tree["logit_scale"]) == float(optimizer.average.tree["logit_scale"]) \
+    assert (
+        float(params.tree["logit_scale"])
+        == float(optimizer.average.tree["logit_scale"])
         == pytest.approx(math.log(100), rel=1e-6)
-    below = flat(tree | {"logit_scale": np.array(9.0)})            # one that starts above is brought down too
+    )
+    below = flat(tree | {"logit_scale": np.array(9.0)})  # one that starts above is brought down too
     optimizer = AdamW(below, average_decay=0.99)
     optimizer.step(flat(gradients(tree, 1)[0]), 0.0)
     assert float(below.tree["logit_scale"]) == float(optimizer.average.tree["logit_scale"]) == math.log(100)
     other_way = gradients(tree, 1)[0] | {"logit_scale": np.array(1.0)}
     optimizer.step(flat(other_way), 0.01)
     optimizer.step(flat(other_way), 0.01)
-    assert float(below.tree["logit_scale"]) < math.log(100)        # and comes down again on its own
+    assert float(below.tree["logit_scale"]) < math.log(100)  # and comes down again on its own
 
 
 def test_the_gradients_norm_is_clipped(tree):
     """The moments show what gradient arrived: m after the first step is (1 − β₁) g."""
     g = gradients(tree, 1)[0]
-    g["visual"]["bn1"]["running_mean"][:] = 1e6                    # no part of the norm
+    g["visual"]["bn1"]["running_mean"][:] = 1e6  # no part of the norm
     for clip, arrives in ((3.0, 3.0), (1e6, None)):
         optimizer = AdamW(flat(tree), clip=clip)
         norm = float(optimizer.step(flat(g), 0.1))
-        expected = math.sqrt(sum((leaf ** 2).sum() for name, leaf in flatten(g).items() if not is_statistic(name)))
+        expected = math.sqrt(sum((leaf**2).sum() for name, leaf in flatten(g).items() if not is_statistic(name)))
         assert norm == pytest.approx(expected, rel=1e-12) == float(optimizer.gradient_norm(flat(g)))
-        assert np.sqrt((optimizer.m ** 2).sum()) / 0.1 == pytest.approx(arrives or expected, rel=1e-6)
+        assert np.sqrt((optimizer.m**2).sum()) / 0.1 == pytest.approx(arrives or expected, rel=1e-6)
         for name, place in optimizer.params.slices.items():
             if is_statistic(name):
                 assert not optimizer.m[place].any() and not optimizer.v[place].any()
@@ -156,8 +170,12 @@ def test_the_gradients_norm_is_clipped(tree):
 
 def test_running_statistics_follow_pytorchs_momentum(normal):
     """running ← 0.9 running + 0.1 batch, whatever the learning rate, the clipping and the decay."""
-    params = flat({"logit_scale": np.array(1.0), "bn1": {"weight": normal(3), "bias": normal(3),
-                                                        "running_mean": normal(3), "running_var": normal(3) ** 2}})
+    params = flat(
+        {
+            "logit_scale": np.array(1.0),
+            "bn1": {"weight": normal(3), "bias": normal(3), "running_mean": normal(3), "running_var": normal(3) ** 2},
+        }
+    )
     optimizer = AdamW(params, clip=1e-3)
     mean, var = (params.tree["bn1"][name].copy() for name in ("running_mean", "running_var"))
     for _ in range(20):
@@ -174,11 +192,11 @@ def test_the_learning_rate_warms_up_and_falls():
     rates = [learning_rate(step, 100, 2.0, 10) for step in range(101)]
     assert np.allclose(rates[:10], 2.0 * np.arange(1, 11) / 10)
     assert rates[10] == 2.0 == max(rates)
-    assert rates[55] == pytest.approx(1.0)                         # half of the peak, halfway
+    assert rates[55] == pytest.approx(1.0)  # half of the peak, halfway
     assert rates[100] == 0 and 0 < rates[99] < 1e-3
     assert (np.diff(rates[:10]) > 0).all() and (np.diff(rates[10:]) < 0).all()
-    assert learning_rate(0, 5, 2.0, 0) == 2.0                      # no warm-up at all
-    assert learning_rate(4, 5, 2.0, 50) == pytest.approx(0.2)      # a run shorter than its warm-up
+    assert learning_rate(0, 5, 2.0, 0) == 2.0  # no warm-up at all
+    assert learning_rate(4, 5, 2.0, 50) == pytest.approx(0.2)  # a run shorter than its warm-up
     assert learning_rate(3, 3, 2.0, 3) == 2.0
 
 
@@ -230,8 +248,13 @@ def test_the_gradient_is_not_written_to_and_threads_do_not_matter(tree):
     for threads in (1, 2, 4):
         optimizer = AdamW(flat(tree, np.float32), average_decay=0.9)
         with worker_threads(threads) as pool:
-            results.append([optimizer.step(g, 0.01, pool.map), optimizer.step(g, 0.01, pool.map),
-                            *map(np.asarray, optimizer.state().values())])
+            results.append(
+                [
+                    optimizer.step(g, 0.01, pool.map),
+                    optimizer.step(g, 0.01, pool.map),
+                    *map(np.asarray, optimizer.state().values()),
+                ]
+            )
     assert results[0][0].dtype == np.float32
     for other in results[1:]:
         assert all(same_bits(np.asarray(a), np.asarray(b)) for a, b in zip(results[0], other))

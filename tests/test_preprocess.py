@@ -21,6 +21,7 @@ def pixel(picture):
 
 # ------------------------------------------------------------------------------------------ any kind
 
+
 def test_transparency_becomes_white():
     assert pixel(np.array([[[255, 0, 0, 0]]], np.uint8)) == (255, 255, 255)
     assert pixel(np.array([[[255, 0, 0, 255]]], np.uint8)) == (255, 0, 0)
@@ -40,8 +41,9 @@ def test_a_palette_with_a_transparent_colour():
     assert [as_pil(reread).getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (200, 100, 0)]
 
 
-@pytest.mark.parametrize("mode, value, expected", [("L", 77, 77), ("1", 1, 255),
-                                                   ("I;16", 77 * 257, 77), ("I", 77 * 257, 77)])
+@pytest.mark.parametrize(
+    "mode, value, expected", [("L", 77, 77), ("1", 1, 255), ("I;16", 77 * 257, 77), ("I", 77 * 257, 77)]
+)
 def test_grey_pictures(mode, value, expected):
     assert pixel(Image.new(mode, (1, 1), value)) == (expected,) * 3
 
@@ -64,8 +66,16 @@ def test_a_picture_of_floats_is_refused():
             as_pil(Image.new("F", (2, 2), value))
 
 
-@pytest.mark.parametrize("picture", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 1), np.uint8),
-                                     np.zeros((0, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((4, 4, 3)),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 1), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((2, 4, 4, 3), np.uint8),
+    ],
+)
 def test_an_array_that_is_no_picture(picture):
     with pytest.raises(ValueError, match="a picture is an array of .* must be uint8"):
         as_pil(picture)
@@ -84,13 +94,15 @@ def test_what_is_no_picture_at_all(picture):
 
 # ------------------------------------------------------------------------------------------ any size
 
-@pytest.mark.parametrize("width, height, left, top", [(8, 8, 0, 0), (8, 12, 0, 2), (14, 8, 3, 0),
-                                                      (9, 8, 0, 0), (8, 11, 0, 2), (13, 8, 2, 0)])
+
+@pytest.mark.parametrize(
+    "width, height, left, top", [(8, 8, 0, 0), (8, 12, 0, 2), (14, 8, 3, 0), (9, 8, 0, 0), (8, 11, 0, 2), (13, 8, 2, 0)]
+)
 def test_the_middle_is_cut_out(rng, width, height, left, top):
     """The shorter side fits, so no pixel changes. Half a pixel is rounded to the even side, as torchvision does."""
     pixels = noise(rng, height, width, 3)
     cut = np.asarray(resize_and_crop(Image.fromarray(pixels), 8))
-    assert (cut == pixels[top:top + 8, left:left + 8]).all()
+    assert (cut == pixels[top : top + 8, left : left + 8]).all()
 
 
 @pytest.mark.parametrize("width, height", [(1, 1), (1, 9), (100, 3), (16, 16), (17, 9), (7, 8), (640, 481)])
@@ -100,28 +112,33 @@ def test_any_size_comes_out_square(rng, width, height):
 
 def resampled(pixels, width):
     """One axis of Pillow's bicubic filter with anti-aliasing (Keys 1981, a = −1/2): (H, W) -> (H, width)."""
+
     def cubic(t):
         t = abs(t)
-        return ((1.5 * t - 2.5) * t * t + 1 if t < 1 else ((-0.5 * t + 2.5) * t - 4) * t + 2 if t < 2 else 0)
+        return (1.5 * t - 2.5) * t * t + 1 if t < 1 else ((-0.5 * t + 2.5) * t - 4) * t + 2 if t < 2 else 0
 
     scale = pixels.shape[1] / width
     stretch = max(scale, 1)
-    weights = np.array([[cubic((x + 0.5 - (i + 0.5) * scale) / stretch) for x in range(pixels.shape[1])]
-                        for i in range(width)])
+    weights = np.array(
+        [[cubic((x + 0.5 - (i + 0.5) * scale) / stretch) for x in range(pixels.shape[1])] for i in range(width)]
+    )
     return pixels @ (weights / weights.sum(1, keepdims=True)).T
 
 
-@pytest.mark.parametrize("width, height, resized", [(24, 16, (12, 8)), (21, 33, (8, 12)),
-                                                    (5, 4, (10, 8)), (19, 19, (8, 8)), (15, 11, (10, 8))])
+@pytest.mark.parametrize(
+    "width, height, resized",
+    [(24, 16, (12, 8)), (21, 33, (8, 12)), (5, 4, (10, 8)), (19, 19, (8, 8)), (15, 11, (10, 8))],
+)
 def test_the_resize_is_bicubic_with_anti_aliasing(rng, width, height, resized):
     smooth = np.clip(resampled(resampled(noise(rng, 4, 4).astype(float), width).T, height).T, 0, 255).astype(np.uint8)
     expected = np.clip(resampled(resampled(smooth.astype(float), resized[0]).T, resized[1]).T, 0, 255)
     left, top = round((resized[0] - 8) / 2), round((resized[1] - 8) / 2)
     pixels = np.asarray(resize_and_crop(Image.fromarray(np.stack([smooth] * 3, -1)), 8))
-    assert np.abs(pixels[..., 0] - expected[top:top + 8, left:left + 8]).max() <= 1.5
+    assert np.abs(pixels[..., 0] - expected[top : top + 8, left : left + 8]).max() <= 1.5
 
 
 # ------------------------------------------------------------------------------------------ to the model
+
 
 def test_pixels_become_channels_first_and_normal(rng):
     pictures = noise(rng, 3, 8, 8, 3)

@@ -2,15 +2,18 @@ import math
 
 import numpy as np
 import pytest
+from formulas import pool_by_loops
 
 from miniclip.model import initialize
 from miniclip.resnet import bottleneck, conv_norm, modified_resnet
 from miniclip.tree import flatten, tree_map
-from test_attention import pool_by_loops
 
-CONFIG = {"embed_dim": 3, "quick_gelu": True, "text_cfg": {"context_length": 2, "vocab_size": 3, "width": 2,
-                                                           "heads": 1, "layers": 1},
-          "vision_cfg": {"image_size": 32, "layers": [1, 2, 1, 1], "width": 2, "head_width": 32}}
+CONFIG = {
+    "embed_dim": 3,
+    "quick_gelu": True,
+    "text_cfg": {"context_length": 2, "vocab_size": 3, "width": 2, "heads": 1, "layers": 1},
+    "vision_cfg": {"image_size": 32, "layers": [1, 2, 1, 1], "width": 2, "head_width": 32},
+}
 
 
 def visual(rng, config=CONFIG):
@@ -23,6 +26,7 @@ def visual(rng, config=CONFIG):
 
 
 # The formulas of the paper's code again, on (N, C, H, W) and by other means.
+
 
 def conv_by_formula(x, weight, stride=1, padding=0):
     x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
@@ -39,7 +43,7 @@ def norm_by_formula(x, p, training):
 def pool_by_formula(x, size):
     n, c, h, w = x.shape
     h, w = h // size, w // size
-    return x[:, :, :h * size, :w * size].reshape(n, c, h, size, w, size).mean((3, 5))
+    return x[:, :, : h * size, : w * size].reshape(n, c, h, size, w, size).mean((3, 5))
 
 
 def bottleneck_by_formula(x, p, stride, training):
@@ -89,8 +93,12 @@ def test_bottleneck(prove, normal, rng, stage, block, stride, training):
 @pytest.mark.parametrize("act", [True, False])
 def test_convolution_norm_and_relu(prove, normal, rng, training, act):
     p = {name: visual(rng)[name] for name in ("conv1", "bn1")}
-    prove(lambda x, p: conv_norm(x, p, 1, training, act, stride=2, padding=1), normal(3, 5, 5, 3), p,
-          exclude=["*running_*"])
+    prove(
+        lambda x, p: conv_norm(x, p, 1, training, act, stride=2, padding=1),
+        normal(3, 5, 5, 3),
+        p,
+        exclude=["*running_*"],
+    )
 
 
 # The whole tower has tens of thousands of ReLUs, and any central step lifts one of them over its kink. The
@@ -112,8 +120,9 @@ def test_gradients_have_the_tree_of_the_parameters(normal, rng):
     _, backward = modified_resnet(normal(2, 3, 32, 32), p, CONFIG, True)
     dimages, grads = backward(normal(2, 3), input_gradient=False)
     assert dimages is None
-    assert {name: leaf.shape for name, leaf in flatten(grads).items()} == \
-        {name: leaf.shape for name, leaf in flatten(p).items()}
+    assert {name: leaf.shape for name, leaf in flatten(grads).items()} == {
+        name: leaf.shape for name, leaf in flatten(p).items()
+    }
     with_images, grads_too = backward(d := normal(2, 3))
     assert with_images.shape == (2, 3, 32, 32)
     other = flatten(backward(d, input_gradient=False)[1])
@@ -124,7 +133,7 @@ def test_in_use_a_picture_is_encoded_the_same_in_any_company(normal, rng):
     images, p = normal(3, 3, 32, 32), visual(rng)
     features, _ = modified_resnet(images, p, CONFIG)
     for i in range(3):
-        assert np.allclose(modified_resnet(images[i:i + 1], p, CONFIG)[0], features[i:i + 1], rtol=1e-11)
+        assert np.allclose(modified_resnet(images[i : i + 1], p, CONFIG)[0], features[i : i + 1], rtol=1e-11)
     in_training, _ = modified_resnet(images, p, CONFIG, training=True)
     assert np.abs(in_training - features).max() > 1e-3
 

@@ -19,11 +19,23 @@ from hypothesis import strategies as st
 from miniclip import tokenizer as room
 from miniclip.tokenizer import BASE, END, START, Tokenizer, clean, spell
 
-CAPTIONS = ["a small red circle above a blue square", "a large red square", "the blue circle", "three circles",
-            "grinning face with big eyes", "smiling cat face with heart-shaped eyes", "face with tears of joy",
-            "it's a dog's face, isn't it", "голубой круг", "красный круг", "青い丸", "赤い丸", "🙂🙂 😀😀"]
+CAPTIONS = [
+    "a small red circle above a blue square",
+    "a large red square",
+    "the blue circle",
+    "three circles",
+    "grinning face with big eyes",
+    "smiling cat face with heart-shaped eyes",
+    "face with tears of joy",
+    "it's a dog's face, isn't it",
+    "голубой круг",
+    "красный круг",
+    "青い丸",
+    "赤い丸",
+    "🙂🙂 😀😀",
+]
 SMALL = Tokenizer.train(CAPTIONS, 550)
-ANY_TEXT = st.text(st.characters(exclude_categories=[]))      # lone surrogates and control characters too
+ANY_TEXT = st.text(st.characters(exclude_categories=[]))  # lone surrogates and control characters too
 
 
 def found(package, name):
@@ -36,23 +48,40 @@ def found(package, name):
 SHIPPED = room.files("miniclip") / "models" / "clip_merges.txt.gz"
 VOCABULARY = found("clip", "bpe_simple_vocab_16e6.txt.gz") or found("open_clip", "bpe_simple_vocab_16e6.txt.gz")
 REFERENCE = found("clip", "simple_tokenizer.py")
-FACTS = {      # the ids that CLIP's original tokenizer gave
-    "a photo of a cat": [320, 1125, 539, 320, 2368], "A Photo of a CAT.": [320, 1125, 539, 320, 2368, 269], "": [],
-    "   ": [], "hello world!": [3306, 1002, 256], "it's the dog's bone": [585, 568, 518, 1929, 568, 6195],
+FACTS = {  # the ids that CLIP's original tokenizer gave
+    "a photo of a cat": [320, 1125, 539, 320, 2368],
+    "A Photo of a CAT.": [320, 1125, 539, 320, 2368, 269],
+    "": [],
+    "   ": [],
+    "hello world!": [3306, 1002, 256],
+    "it's the dog's bone": [585, 568, 518, 1929, 568, 6195],
     "3 cats, 12 dogs & 1,000 birds": [274, 3989, 267, 272, 273, 3255, 261, 272, 267, 271, 271, 271, 4337],
-    "naïve café": [1097, 35689, 563, 15304], "日本の猫": [39121, 44353, 21575, 163, 234, 360],
+    "naïve café": [1097, 35689, 563, 15304],
+    "日本の猫": [39121, 44353, 21575, 163, 234, 360],
     "кошка": [27152, 13506, 141, 230, 27152, 27080],
     "\u0635\u0648\u0631\u0629 \u0642\u0637\u0629": [27271, 48242, 20915, 27585, 32050, 20915],
-    "แมว": [23916, 94, 30245], "\U0001f469\U0001f3fd\u200d\U0001f680": [18800, 8514, 4244, 13542],
-    "🇩🇪 🦄": [21531, 37659], "‘curly’ “quotes”": [262, 20795, 262, 257, 5808, 257], "schÃ¶n": [844, 7255, 333],
-    "&lt;b&gt; &amp;amp; &#128512;": [283, 321, 285, 261, 7334], "a\tb\r\nc\x00d": [320, 321, 4480],
-    "<|startoftext|>cat<|endoftext|>": [49406, 2368, 49407], "<|StartOfText|>": [49406],
-    "<|\u017ftartoftext|>": [27, 91, 129, 123, 2002, 6659, 18169, 91, 285], "'\u017f '\u212a": [6, 129, 379, 262, 330],
-    "ＦＵＬＬ ﬁ": [1476, 3589], "\ud800 x \ud83d\ude00": [39802, 343, 7334], "w</w>": [342, 34308, 342, 285],
-    "a\u0345b\u0301": [320, 321, 136, 479], "½ Ⅷ ²": [33613, 158, 227, 371, 41175],
-    "\u0130STANBUL": [328, 16384, 11231], "a\u200db\ufeff": [320, 728, 491, 321],
-    "< &amp;amp;lt;": [283, 261, 3333, 282], "supercalifragilistic": [1642, 2857, 13093, 2076, 1561],
-    "a" * 40: [23126, 23126, 23126, 23126, 6727, 19336]}
+    "แมว": [23916, 94, 30245],
+    "\U0001f469\U0001f3fd\u200d\U0001f680": [18800, 8514, 4244, 13542],
+    "🇩🇪 🦄": [21531, 37659],
+    "‘curly’ “quotes”": [262, 20795, 262, 257, 5808, 257],
+    "schÃ¶n": [844, 7255, 333],
+    "&lt;b&gt; &amp;amp; &#128512;": [283, 321, 285, 261, 7334],
+    "a\tb\r\nc\x00d": [320, 321, 4480],
+    "<|startoftext|>cat<|endoftext|>": [49406, 2368, 49407],
+    "<|StartOfText|>": [49406],
+    "<|\u017ftartoftext|>": [27, 91, 129, 123, 2002, 6659, 18169, 91, 285],
+    "'\u017f '\u212a": [6, 129, 379, 262, 330],
+    "ＦＵＬＬ ﬁ": [1476, 3589],
+    "\ud800 x \ud83d\ude00": [39802, 343, 7334],
+    "w</w>": [342, 34308, 342, 285],
+    "a\u0345b\u0301": [320, 321, 136, 479],
+    "½ Ⅷ ²": [33613, 158, 227, 371, 41175],
+    "\u0130STANBUL": [328, 16384, 11231],
+    "a\u200db\ufeff": [320, 728, 491, 321],
+    "< &amp;amp;lt;": [283, 261, 3333, 282],
+    "supercalifragilistic": [1642, 2857, 13093, 2076, 1561],
+    "a" * 40: [23126, 23126, 23126, 23126, 6727, 19336],
+}
 needs_vocabulary = pytest.mark.skipif(VOCABULARY is None, reason="CLIP's vocabulary is not installed (clip-anytorch)")
 
 
@@ -92,13 +121,13 @@ def learn_slowly(captions, vocab_size):
                 new[-1:] = [len(tokens)] if new[-1:] == [a] and i == b else new[-1:] + [i]
             words[word] = new
         tokens.append(tokens[a] + tokens[b])
-    return tokens[len(BASE):]
+    return tokens[len(BASE) :]
 
 
 def test_the_example_of_the_docstring():
     tokenizer = Tokenizer.train(["hug hug pug"], 1000)
     assert tokenizer.merges == ["u g</w>", "h ug</w>"]
-    assert tokenizer.vocab_size == 516                         # nothing more occurs twice
+    assert tokenizer.vocab_size == 516  # nothing more occurs twice
     assert (tokenizer.start_token, tokenizer.end_token) == (514, 515)
     assert [tokenizer.tokens[i] for i in tokenizer.encode("Hug, pugs")] == ["hug</w>", ",</w>", *"pug", "s</w>"]
 
@@ -110,8 +139,11 @@ def test_the_bytes_have_the_ids_that_clip_gave_them():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.text("abc ", min_size=1, max_size=30), min_size=1, max_size=6), st.integers(514, 560),
-       st.text("abc", min_size=1, max_size=40))
+@given(
+    st.lists(st.text("abc ", min_size=1, max_size=30), min_size=1, max_size=6),
+    st.integers(514, 560),
+    st.text("abc", min_size=1, max_size=40),
+)
 def test_training_and_encoding_are_what_the_definition_says(captions, vocab_size, word):
     tokenizer = Tokenizer.train(captions, vocab_size)
     assert tokenizer.tokens[512:-2] == learn_slowly(captions, vocab_size)
@@ -124,7 +156,7 @@ def test_training_and_encoding_are_what_the_definition_says(captions, vocab_size
 def test_special_tokens_in_a_text_are_the_special_ids_and_are_not_learned_from():
     assert SMALL.encode(f"{START.upper()} {END}") == [548, 549] and SMALL.decode([548, 549]) == START + END
     assert Tokenizer.train([START + " x"] * 9, 600).merges == []
-    assert Tokenizer.train(["a" * 10_000] * 9, 600).merges == []       # no word is that long
+    assert Tokenizer.train(["a" * 10_000] * 9, 600).merges == []  # no word is that long
 
 
 @settings(max_examples=300, deadline=None)
@@ -155,7 +187,7 @@ def test_rows_are_start_ids_end_and_zeros_cut_as_clip_cuts(texts, context_length
         if len(whole) <= context_length:
             assert row.tolist() == whole + [0] * (context_length - len(whole))
         else:
-            assert row.tolist() == whole[:context_length - 1] + [549]
+            assert row.tolist() == whole[: context_length - 1] + [549]
 
 
 def test_cutting_is_said_once_and_one_str_is_one_row(monkeypatch):
@@ -192,8 +224,26 @@ def nested(depth):
     return [nested(depth - 1)] if depth else []
 
 
-@pytest.mark.parametrize("merges", [None, "a b", {"a": "b"}, [["a", "b"]], [1], [None], ["a"], ["a b c"], ["a xy"],
-                                    ["a b", "a b"], ["a </w>"], [""], [nested(500)], ["a \ud800"], [["a" * 10**6]]])
+@pytest.mark.parametrize(
+    "merges",
+    [
+        None,
+        "a b",
+        {"a": "b"},
+        [["a", "b"]],
+        [1],
+        [None],
+        ["a"],
+        ["a b c"],
+        ["a xy"],
+        ["a b", "a b"],
+        ["a </w>"],
+        [""],
+        [nested(500)],
+        ["a \ud800"],
+        [["a" * 10**6]],
+    ],
+)
 def test_a_description_of_something_else_is_refused(merges):
     with pytest.raises(ValueError, match="merge 1|merge 2|to_json") as refusal:
         Tokenizer.from_json({"type": "byte-pair encoding", "merges": merges})
@@ -206,8 +256,21 @@ def test_a_description_of_something_else_is_refused(merges):
 PACKED = gzip.compress(b"#version: 0.2\n" + "\n".join(SMALL.merges).encode(), mtime=0)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"\x89PNG\r\n\x1a", b"a b\nc d\n", b"#version\na\n", PACKED[:9],
-                                     PACKED[:40], PACKED[:-1], b"#version\n\xff\xfe", b"#version\na b\n\nc d\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x1f\x8b",
+        b"\x89PNG\r\n\x1a",
+        b"a b\nc d\n",
+        b"#version\na\n",
+        PACKED[:9],
+        PACKED[:40],
+        PACKED[:-1],
+        b"#version\n\xff\xfe",
+        b"#version\na b\n\nc d\n",
+    ],
+)
 def test_a_file_that_is_no_merges_file_is_refused_by_name(tmp_path, content):
     (tmp_path / "odd.txt").write_bytes(content)
     with pytest.raises(ValueError, match="odd.txt"):
@@ -217,7 +280,7 @@ def test_a_file_that_is_no_merges_file_is_refused_by_name(tmp_path, content):
 def test_no_flipped_bit_of_a_gz_file_changes_a_merge(tmp_path):
     path = tmp_path / "flipped.gz"
     for n, byte in enumerate(PACKED):
-        path.write_bytes(PACKED[:n] + bytes([byte ^ 1 << n % 8]) + PACKED[n + 1:])
+        path.write_bytes(PACKED[:n] + bytes([byte ^ 1 << n % 8]) + PACKED[n + 1 :])
         try:
             merges = Tokenizer.from_file(path).merges
         except ValueError as refusal:
@@ -226,11 +289,22 @@ def test_no_flipped_bit_of_a_gz_file_changes_a_merge(tmp_path):
             assert merges == SMALL.merges
 
 
-@pytest.mark.parametrize("file, content", [
-    ("vocab.json", "[]"), ("vocab.json", "null"), ("vocab.json", "{"), ("vocab.json", json.dumps(SMALL.ids | {"a": 1})),
-    ("vocab.json", "[" * 10**5), ("vocab.json", '{"a": %s}' % ("9" * 10**5)), ("tokenizer.json", "[]"),
-    ("tokenizer.json", "{}"), ("tokenizer.json", '{"model": {"vocab": {}, "merges": 5}}'),
-    ("tokenizer.json", '{"model": {"vocab": {}, "merges": [[1, 2]]}}'), ("tokenizer.json", '{"model": 3}')])
+@pytest.mark.parametrize(
+    "file, content",
+    [
+        ("vocab.json", "[]"),
+        ("vocab.json", "null"),
+        ("vocab.json", "{"),
+        ("vocab.json", json.dumps(SMALL.ids | {"a": 1})),
+        ("vocab.json", "[" * 10**5),
+        ("vocab.json", '{"a": %s}' % ("9" * 10**5)),
+        ("tokenizer.json", "[]"),
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", '{"model": {"vocab": {}, "merges": 5}}'),
+        ("tokenizer.json", '{"model": {"vocab": {}, "merges": [[1, 2]]}}'),
+        ("tokenizer.json", '{"model": 3}'),
+    ],
+)
 def test_a_folder_with_something_else_in_it_is_refused_by_name(tmp_path, file, content):
     if file == "vocab.json":
         (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(SMALL.merges))
@@ -252,10 +326,24 @@ def test_a_file_that_unpacks_to_a_gigabyte_is_not_unpacked(tmp_path):
         Tokenizer.from_file(tmp_path / "nowhere.txt")
 
 
-@pytest.mark.parametrize("call", [
-    (SMALL.encode, None), (SMALL.encode, b"cat"), (SMALL, ["a", float("nan")], 8), (SMALL, 3, 8), (SMALL, "a", 0),
-    (SMALL, "a", 7.5), (SMALL.decode, [550]), (SMALL.decode, [-1]), (SMALL.decode, ["a"]), (Tokenizer.train, [], 600),
-    (Tokenizer.train, "a cat", 600), (Tokenizer.train, ["a", 7], 600), (Tokenizer.train, ["a"], 513)])
+@pytest.mark.parametrize(
+    "call",
+    [
+        (SMALL.encode, None),
+        (SMALL.encode, b"cat"),
+        (SMALL, ["a", float("nan")], 8),
+        (SMALL, 3, 8),
+        (SMALL, "a", 0),
+        (SMALL, "a", 7.5),
+        (SMALL.decode, [550]),
+        (SMALL.decode, [-1]),
+        (SMALL.decode, ["a"]),
+        (Tokenizer.train, [], 600),
+        (Tokenizer.train, "a cat", 600),
+        (Tokenizer.train, ["a", 7], 600),
+        (Tokenizer.train, ["a"], 513),
+    ],
+)
 def test_bad_input_is_one_clear_sentence(call):
     with pytest.raises(ValueError, match="must be|is no id"):
         call[0](*call[1:])
@@ -273,18 +361,50 @@ def test_clips_own_vocabulary(clip):
 def strings(number):
     """Strings of all scripts, emoji, control characters, HTML entities, broken encodings; some overlong."""
     rng = random.Random(0)
-    scripts = [(0, 0x80), (0x80, 0x250), (0x370, 0x530), (0x530, 0x800), (0x900, 0xE00), (0xE00, 0x1200),
-               (0x2000, 0x2C00), (0x3000, 0x3400), (0x4E00, 0xA000), (0xAC00, 0xE000), (0xF900, 0x10000),
-               (0x1F000, 0x1FB00), (0, 0x110000)]
-    odd = [*FACTS, " ", "\x1c", "\x85", "\xa0", "\u3000", "\x1b[31m", "</w>", "\u00e2\u20ac\u2122", "12345", "I'LL",
-           "&#xD800;", *("&" + entity for entity in html5)]
+    scripts = [
+        (0, 0x80),
+        (0x80, 0x250),
+        (0x370, 0x530),
+        (0x530, 0x800),
+        (0x900, 0xE00),
+        (0xE00, 0x1200),
+        (0x2000, 0x2C00),
+        (0x3000, 0x3400),
+        (0x4E00, 0xA000),
+        (0xAC00, 0xE000),
+        (0xF900, 0x10000),
+        (0x1F000, 0x1FB00),
+        (0, 0x110000),
+    ]
+    odd = [
+        *FACTS,
+        " ",
+        "\x1c",
+        "\x85",
+        "\xa0",
+        "\u3000",
+        "\x1b[31m",
+        "</w>",
+        "\u00e2\u20ac\u2122",
+        "12345",
+        "I'LL",
+        "&#xD800;",
+        *("&" + entity for entity in html5),
+    ]
     for n in range(number):
         pieces = []
         for _ in range(rng.randrange(200 if n % 1000 == 0 else 5)):
             span, length = rng.choice(scripts), rng.randint(1, 8)
-            pieces.append(rng.choice(["".join(chr(rng.randrange(*span)) for _ in range(length)),
-                                      rng.choice(odd[:len(FACTS) + 11]), rng.choice(odd),
-                                      rng.choice("aoh!x\U0001f602\u0436") * length**2]))
+            pieces.append(
+                rng.choice(
+                    [
+                        "".join(chr(rng.randrange(*span)) for _ in range(length)),
+                        rng.choice(odd[: len(FACTS) + 11]),
+                        rng.choice(odd),
+                        rng.choice("aoh!x\U0001f602\u0436") * length**2,
+                    ]
+                )
+            )
         yield rng.choice(["", " "]).join(pieces)
 
 
@@ -307,7 +427,8 @@ def test_clips_vocabulary_ships():
     packed = SHIPPED.read_bytes()
     assert hashlib.sha256(packed).hexdigest() == "9f0d3084475096daab61949a23d7e0a6e209be37fb6fe7986fc8d9a53262a30e"
     assert hashlib.sha256(gzip.decompress(packed)).hexdigest() == (
-        "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a")
+        "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a"
+    )
     shipped = Tokenizer.clip()
     assert (shipped.vocab_size, shipped.start_token, shipped.end_token) == (49408, 49406, 49407)
     assert all(shipped.encode(text) == ids for text, ids in FACTS.items())

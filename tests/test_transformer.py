@@ -1,39 +1,13 @@
-import math
 import tracemalloc
 
 import numpy as np
 import pytest
+from formulas import block_by_formula, block_parameters, mlp_by_formula, mlp_parameters
 
 from miniclip.attention import causal_mask
 from miniclip.layers import gelu, quick_gelu
 from miniclip.transformer import activation_of, mlp, residual_block, transformer
 from miniclip.tree import flatten
-from test_attention import attention_by_loops, attention_parameters
-
-
-def mlp_parameters(normal, width):
-    return {"c_fc": {"weight": normal(4 * width, width) / math.sqrt(width), "bias": normal(4 * width)},
-            "c_proj": {"weight": normal(width, 4 * width) / math.sqrt(4 * width), "bias": normal(width)}}
-
-
-def block_parameters(normal, width):
-    return {"ln_1": {"weight": normal(width), "bias": normal(width)}, "attn": attention_parameters(normal, width),
-            "ln_2": {"weight": normal(width), "bias": normal(width)}, "mlp": mlp_parameters(normal, width)}
-
-
-def norm_by_formula(x, p):
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * p["weight"] + p["bias"]
-
-
-def mlp_by_formula(x, p, exact=False):
-    h = x @ p["c_fc"]["weight"].T + p["c_fc"]["bias"]
-    gate = np.vectorize(lambda v: (1 + math.erf(v / math.sqrt(2))) / 2)(h) if exact else 1 / (1 + np.exp(-1.702 * h))
-    return (h * gate) @ p["c_proj"]["weight"].T + p["c_proj"]["bias"]
-
-
-def block_by_formula(x, p, heads, causal=False, exact=False):
-    x = x + attention_by_loops(norm_by_formula(x, p["ln_1"]), p["attn"], heads, causal)
-    return x + mlp_by_formula(norm_by_formula(x, p["ln_2"]), p["mlp"], exact)
 
 
 @pytest.mark.parametrize("activation, exact", [(quick_gelu, False), (gelu, True)])
@@ -117,7 +91,7 @@ def test_a_backward_pass_that_is_called_once_gives_the_same_and_frees_its_blocks
         peaks[once] = tracemalloc.get_traced_memory()[0] / remembered
         tracemalloc.stop()
         assert all((found[name] == expected[name]).all() for name in expected)
-    assert peaks[True] < 0.5 < peaks[False]             # of what a forward pass remembers, with the gradients, is left
+    assert peaks[True] < 0.5 < peaks[False]  # of what a forward pass remembers, with the gradients, is left
     _, backward = transformer(x, p, 2, once=True)
     backward(dy)
     with pytest.raises(RuntimeError, match="made to be called once"):
@@ -126,6 +100,7 @@ def test_a_backward_pass_that_is_called_once_gives_the_same_and_frees_its_blocks
 
 def test_one_block_in_two_places(prove, normal):
     """Shared weights: the two gradients add up, and neither call disturbs the other."""
+
     def shared(x, block):
         y, backward_all = transformer(x, {"resblocks": [block, block]}, 2)
 

@@ -6,8 +6,10 @@ from miniclip.tree import Flat, flatten, to_device, tree_map, unflatten
 
 @pytest.fixture
 def tree(normal):
-    return {"visual": {"conv1": {"weight": normal(2, 3)}, "blocks": [{"bias": normal(4)}, {"bias": normal(5)}]},
-            "logit_scale": np.array(2.5)}
+    return {
+        "visual": {"conv1": {"weight": normal(2, 3)}, "blocks": [{"bias": normal(4)}, {"bias": normal(5)}]},
+        "logit_scale": np.array(2.5),
+    }
 
 
 NAMES = ["visual.conv1.weight", "visual.blocks.0.bias", "visual.blocks.1.bias", "logit_scale"]
@@ -53,8 +55,18 @@ def test_tree_map_finds_what_belongs_together_by_name():
     assert tree_map(lambda a, b: a - b, {"x": 3, "y": 5}, {"y": 1, "x": 2}) == {"x": 1, "y": 4}
 
 
-@pytest.mark.parametrize("one, other", [({"a": 1}, {"b": 1}), ({"a": 1}, {"a": 1, "b": 2}), ({"a": 1}, [1]),
-                                        ([1, 2], [1]), ([1], {"0": 1}), ({"a": {"b": 1}}, {"a": {"c": 1}}), ([1], 3)])
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ({"a": 1}, {"b": 1}),
+        ({"a": 1}, {"a": 1, "b": 2}),
+        ({"a": 1}, [1]),
+        ([1, 2], [1]),
+        ([1], {"0": 1}),
+        ({"a": {"b": 1}}, {"a": {"c": 1}}),
+        ([1], 3),
+    ],
+)
 def test_trees_of_two_shapes_are_refused(one, other):
     with pytest.raises(ValueError, match="trees differ"):
         tree_map(lambda a, b: a, one, other)
@@ -65,6 +77,7 @@ def test_to_device_leaves_arrays_where_they_are(tree):
 
 
 # ------------------------------------------------------------------------------------------ Flat
+
 
 def test_flat_copies_the_tree_into_one_vector(tree):
     flat = Flat(tree)

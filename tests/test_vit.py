@@ -1,19 +1,27 @@
 import numpy as np
 import pytest
+from formulas import block_by_formula, block_parameters, norm_by_formula
 
 from miniclip.vit import vision_transformer
-from test_transformer import block_by_formula, block_parameters, norm_by_formula
 
-CONFIG = {"embed_dim": 5, "quick_gelu": True,
-          "vision_cfg": {"image_size": 6, "patch_size": 3, "width": 4, "head_width": 2, "layers": 2}}
+CONFIG = {
+    "embed_dim": 5,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 6, "patch_size": 3, "width": 4, "head_width": 2, "layers": 2},
+}
 
 
 @pytest.fixture
 def p(normal):
-    return {"class_embedding": normal(4), "positional_embedding": normal(5, 4), "proj": normal(4, 5),
-            "conv1": {"weight": normal(4, 3, 3, 3) / 5}, "ln_pre": {"weight": normal(4), "bias": normal(4)},
-            "transformer": {"resblocks": [block_parameters(normal, 4) for _ in range(2)]},
-            "ln_post": {"weight": normal(4), "bias": normal(4)}}
+    return {
+        "class_embedding": normal(4),
+        "positional_embedding": normal(5, 4),
+        "proj": normal(4, 5),
+        "conv1": {"weight": normal(4, 3, 3, 3) / 5},
+        "ln_pre": {"weight": normal(4), "bias": normal(4)},
+        "transformer": {"resblocks": [block_parameters(normal, 4) for _ in range(2)]},
+        "ln_post": {"weight": normal(4), "bias": normal(4)},
+    }
 
 
 def encode_by_formula(images, p, patch, exact=False):
@@ -22,7 +30,7 @@ def encode_by_formula(images, p, patch, exact=False):
         tokens = [p["class_embedding"]]
         for i in range(0, image.shape[1], patch):
             for j in range(0, image.shape[2], patch):
-                square = image[:, i:i + patch, j:j + patch]
+                square = image[:, i : i + patch, j : j + patch]
                 tokens.append(np.array([(kernel * square).sum() for kernel in p["conv1"]["weight"]]))
         x = norm_by_formula(np.array(tokens) + p["positional_embedding"], p["ln_pre"])[None]
         for block in p["transformer"]["resblocks"]:
@@ -55,14 +63,19 @@ def test_without_the_gradient_of_the_images(normal, p):
 
 def test_the_heads_are_64_wide_unless_the_configuration_says_so(normal, p):
     plain = {key: value for key, value in CONFIG["vision_cfg"].items() if key != "head_width"}
-    wide = {"class_embedding": normal(128), "positional_embedding": normal(2, 128), "proj": normal(128, 5),
-            "conv1": {"weight": normal(128, 3, 3, 3)}, "ln_pre": {"weight": normal(128), "bias": normal(128)},
-            "transformer": {"resblocks": [block_parameters(normal, 128)]},
-            "ln_post": {"weight": normal(128), "bias": normal(128)}}
+    wide = {
+        "class_embedding": normal(128),
+        "positional_embedding": normal(2, 128),
+        "proj": normal(128, 5),
+        "conv1": {"weight": normal(128, 3, 3, 3)},
+        "ln_pre": {"weight": normal(128), "bias": normal(128)},
+        "transformer": {"resblocks": [block_parameters(normal, 128)]},
+        "ln_post": {"weight": normal(128), "bias": normal(128)},
+    }
     images = normal(1, 3, 3, 3)
     for_64 = CONFIG | {"vision_cfg": plain | {"image_size": 3, "width": 128}}
     features, _ = vision_transformer(images, wide, for_64)
-    assert np.allclose(features, encode_by_formula(images, wide, 3), rtol=1e-9)          # which has two heads
+    assert np.allclose(features, encode_by_formula(images, wide, 3), rtol=1e-9)  # which has two heads
 
 
 def test_pixels_that_no_patch_covers_are_left_out(normal, p):

@@ -1,33 +1,8 @@
 """Where pictures and captions come from: emoji, shapes drawn by the program, or a folder of one's own."""
 
-from pathlib import Path
-
-from .pictures import Evaluation, PictureSet
-
-
-def load_data(name_or_path, size=None, seed=0, hold_out_style=None):
-    """A data source by name: "emoji", "shapes", or the path of a folder (see `folder.py` for its layouts).
-
-    size is the side of the pictures in pixels, None for what suits the source; the seed decides which shapes are
-    drawn, or which pictures of a folder are kept from training; hold_out_style is the emoji style of the exams,
-    None for Fluent. Returns (PictureSet, [Evaluation, ...]).
-    Raises ValueError for a name that is none of these, and what the source raises.
-    """
-    if hold_out_style and name_or_path != "emoji":
-        raise ValueError(f"hold_out_style {hold_out_style!r} is an emoji style; {str(name_or_path)!r} has none.")
-    if name_or_path == "emoji":
-        from .emoji import emoji_data
-
-        return emoji_data(hold_out_style=hold_out_style, size=size)
-    if name_or_path == "shapes":
-        from .shapes import shapes_data
-
-        return shapes_data(size or 32, seed=seed)
-    if not Path(name_or_path).exists():
-        raise ValueError(
-            f"there is no data source {str(name_or_path)!r}: choose emoji, shapes, or the path of a folder "
-            "with captions.csv or with one folder of pictures for each class"
-        )
-    from .folder import folder_data
-
-    return folder_data(name_or_path, size or 64, seed)
+from .augment import Augmentation, augment, mix, plain, resize_all
+from .dataset import Evaluation, PictureSet
+from .emoji import emoji_data, emoji_names, emoji_pictures
+from .folder import folder_data
+from .load import load_data
+from .shapes import shapes_data

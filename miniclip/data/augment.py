@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from .pictures import check_pictures
+from .dataset import check_pictures
 
 BLOCK = 64  # pictures worked on at once: of fewer, threads wait for Python; of more, arrays leave the cache
 

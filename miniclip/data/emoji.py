@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .pictures import Evaluation, PictureSet
+from .dataset import Evaluation, PictureSet
 
 FOLDER = Path(__file__).parent / "mosaics"
 NEVER_TRAINED = "fluent"
-TEMPLATES = ["{}", "an emoji of {}", "a drawing of {}"]            # the phrases of `captions`: no others were read
+TEMPLATES = ["{}", "an emoji of {}", "a drawing of {}"]  # the phrases of `captions`: no others were read
 TAGS_IN_CAPTIONS = 6
 
 
@@ -54,8 +54,10 @@ def emoji_data(styles=None, hold_out_style=None, size=None):
         raise ValueError("styles is empty; name at least one training style")
 
     secret = {i for concept in catalogue["people"] for i in concept["held_out"]}
-    chosen = {style: [(cell, i) for cell, i in enumerate(catalogue["styles"][style]["cells"]) if i not in secret]
-              for style in hands}
+    chosen = {
+        style: [(cell, i) for cell, i in enumerate(catalogue["styles"][style]["cells"]) if i not in secret]
+        for style in hands
+    }
     drawn = sorted({i for cells in chosen.values() for _, i in cells})
     concept_of = {i: k for k, i in enumerate(drawn)}
     training = PictureSet(
@@ -64,7 +66,8 @@ def emoji_data(styles=None, hold_out_style=None, size=None):
         concept=np.array([concept_of[i] for s in hands for _, i in chosen[s]], np.int64),
         captions=[captions(catalogue["emoji"][i]) for i in drawn],
         style=np.repeat(np.arange(len(hands)), [len(chosen[s]) for s in hands]).astype(np.int64),
-        styles=hands)
+        styles=hands,
+    )
 
     exams = [unseen_artist(catalogue, judge, hands, size)]
     for style in dict.fromkeys([judge, "twemoji", "noto"]):
@@ -81,9 +84,13 @@ def unseen_artist(catalogue, judge, hands, size=None):
     if not asked:
         raise ValueError(f"no emoji of the style {judge!r} is drawn by {', '.join(hands)}; train on more styles")
     row_of = {i: row for row, i in enumerate(dict.fromkeys(i for _, i in asked))}
-    return Evaluation(name="unseen artist", pictures=read_style(judge, size)[[cell for cell, _ in asked]],
-                      answer=np.array([row_of[i] for _, i in asked], np.int64),
-                      names=[catalogue["emoji"][i]["name"] for i in row_of], templates=TEMPLATES)
+    return Evaluation(
+        name="unseen artist",
+        pictures=read_style(judge, size)[[cell for cell, _ in asked]],
+        answer=np.array([row_of[i] for _, i in asked], np.int64),
+        names=[catalogue["emoji"][i]["name"] for i in row_of],
+        templates=TEMPLATES,
+    )
 
 
 def unseen_combination(catalogue, style, size=None):
@@ -93,12 +100,16 @@ def unseen_combination(catalogue, style, size=None):
     if not asked:
         return []
     row_of = {i: row for row, i in enumerate(i for concept in catalogue["people"] for i in concept["emoji"])}
-    return [Evaluation(name=f"unseen combination: {style}",
-                       pictures=read_style(style, size)[[cell_of[i] for i, _ in asked]],
-                       answer=np.array([row_of[i] for i, _ in asked], np.int64),
-                       names=[catalogue["emoji"][i]["name"] for i in row_of],
-                       candidates=np.array([[row_of[i] for i in ten] for _, ten in asked], np.int64),
-                       templates=TEMPLATES)]
+    return [
+        Evaluation(
+            name=f"unseen combination: {style}",
+            pictures=read_style(style, size)[[cell_of[i] for i, _ in asked]],
+            answer=np.array([row_of[i] for i, _ in asked], np.int64),
+            names=[catalogue["emoji"][i]["name"] for i in row_of],
+            candidates=np.array([[row_of[i] for i in ten] for _, ten in asked], np.int64),
+            templates=TEMPLATES,
+        )
+    ]
 
 
 def captions(entry):
@@ -170,9 +181,10 @@ def read_style(style, size=None):
         sheet = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
         cells = sheet.reshape(-1, side, columns, side, 4).swapaxes(1, 2).reshape(-1, side, side, 4)
     except (OSError, ValueError) as error:
-        raise ValueError(f"the mosaic {path} cannot be read ({error}); "
-                         "build it again with python -m miniclip.data.build_emoji") from None
-    pictures = np.ascontiguousarray(cells[:len(about["cells"])])
+        raise ValueError(
+            f"the mosaic {path} cannot be read ({error}); build it again with python -m miniclip.data.build_emoji"
+        ) from None
+    pictures = np.ascontiguousarray(cells[: len(about["cells"])])
     if size not in (None, side):
         pictures = np.stack([shrink(cell, size) for cell in pictures])
     pictures.flags.writeable = False

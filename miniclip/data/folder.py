@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from ..backend import cpu_count
 from ..preprocess import resize_and_crop
-from .pictures import Evaluation, PictureSet
+from .dataset import Evaluation, PictureSet
 
 TABLES = ["captions.csv", "captions.txt"]
 PROMPTS = ["{}", "a photo of a {}", "a picture of the {}", "a close-up photo of the {}", "one of many {}"]

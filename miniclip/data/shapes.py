@@ -9,7 +9,7 @@ caption has parts.
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .pictures import Evaluation, PictureSet
+from .dataset import Evaluation, PictureSet
 
 COLOURS = {
     "red": (220, 40, 40),

@@ -1,0 +1,230 @@
+"""Build the emoji mosaics and emoji.json that ship with miniclip, from the artists' npm packages.
+
+    python -m miniclip.data.build_emoji --out build/emoji          fetch, check, draw, write
+    python -m miniclip.data.build_emoji --tarballs DIR             keep the tarballs in DIR, use those there
+
+Every style becomes one mosaic of 64-pixel cells (WebP with alpha), and emoji.json says what stands in
+each cell, what it is called, and which combinations are never trained on. 64 is the size of most
+originals, and cells that fill whole blocks of the codec cost fewer bytes than smaller ones that do not.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .emoji_packages import SIZE, fetch, normal_code, read_members, read_style
+from .emoji_sources import NAMES, NEVER_TRAINED, STYLES
+
+COLUMNS = 48
+QUALITY = {"quality": 55, "alpha_quality": 25, "method": 6, "exact": True}
+NO_GROUPS = ("component", "flags")
+COMPLETE_IN = ("twemoji", "noto", "fluent")
+LEAST_DIFFERENCE = 3.0
+SAME_DRAWING = 0.9
+
+
+def read_names(folder):
+    """(emoji, tones): dicts of the emoji that may be used, in Unicode's order, without and with skin tone.
+
+    Flags and components (skin tones and hair alone) are left out. `tones` maps the code of a base form
+    to its five single-tone forms, light to dark.
+    """
+    files = read_members(
+        fetch(NAMES, folder), lambda name: name in ("package/en/data.json", "package/meta/groups.json")
+    )
+    groups = json.loads(files["package/meta/groups.json"])
+    entries = [
+        e
+        for e in json.loads(files["package/en/data.json"])
+        if "group" in e and groups["groups"][str(e["group"])] not in NO_GROUPS
+    ]
+    emoji, tones = {}, {}
+    for entry in sorted(entries, key=lambda e: e["order"]):
+        for form in [entry] + entry.get("skins", []):
+            if form is not entry and not isinstance(form["tone"], int):
+                continue
+            code = normal_code(form["hexcode"])
+            emoji[code] = {
+                "char": form["emoji"],
+                "code": code,
+                "name": form["label"],
+                "tags": entry.get("tags", []) if form is entry else [],
+                "group": groups["groups"][str(entry["group"])],
+                "subgroup": groups["subgroups"][str(entry["subgroup"])],
+            }
+            if form is not entry:
+                tones.setdefault(normal_code(entry["hexcode"]), []).append(code)
+    return emoji, tones
+
+
+def people_concepts(emoji, tones, drawn):
+    """The concepts of the "unseen combination" exam: {name: ten codes, man light to dark, then woman}.
+
+    A concept X is a pair of emoji named exactly "man X" and "woman X", of which the second is the first
+    with the code point of woman for man or of the female sign for the male, whose ten forms, 2 genders
+    x 5 skin tones, are all drawn by Twemoji, Noto and Fluent, and of which no two look alike: in each of
+    these styles any two of the ten differ by at least LEAST_DIFFERENCE grey levels (root mean square).
+    """
+    concepts = {}
+    for code, entry in emoji.items():
+        other = code.replace("1f468", "1f469").replace("2642", "2640")
+        named_as_pair = (
+            re.fullmatch(r"man [^:]+", entry["name"])
+            and other in emoji
+            and emoji[other]["name"] == "wo" + entry["name"]
+        )
+        codes = tones.get(code, []) + tones.get(other, [])
+        if named_as_pair and len(codes) == 10 and all(look_different(codes, drawn[s]) for s in COMPLETE_IN):
+            concepts[entry["name"].removeprefix("man ")] = codes
+    return concepts
+
+
+def look_different(codes, style):
+    """True when a style draws every code and no two of the pictures look alike."""
+    if not all(code in style for code in codes):
+        return False
+    flat = np.stack([on_white(style[code]).ravel() for code in codes])
+    squares = (flat * flat).mean(1)
+    distance = squares[:, None] + squares[None] - 2 * flat @ flat.T / flat.shape[1]
+    return distance[~np.eye(len(codes), dtype=bool)].min() >= LEAST_DIFFERENCE**2
+
+
+def held_out(number):
+    """Which two of a concept's ten forms are never trained on: one man, one woman, two skin tones.
+
+    A fixed rule, no randomness: tones rotate with the concept's number, so genders are balanced exactly
+    and tones as nearly as can be, and every tone and every gender of a concept is still seen in training.
+    """
+    return [number % 5, 5 + (number + 2) % 5]
+
+
+def on_white(pixels):
+    """uint8 (..., 4) straight alpha -> float64 (..., 3) in [0, 255] on a white ground."""
+    alpha = pixels[..., 3:] / 255.0
+    return pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)
+
+
+def one_name_each(pictures):
+    """The (code, picture) pairs without those whose picture stands under a later code once more.
+
+    In Unicode's order the later is the more exact: "man detective" comes after "detective".
+    """
+    last = {pixels.tobytes(): code for code, pixels in pictures}
+    return [(code, pixels) for code, pixels in pictures if last[pixels.tobytes()] == code]
+
+
+def repeats(pixels, other):
+    """True when two pictures are the same drawing: the cosine of their mean-free pixels is near 1."""
+    a, b = (np.ravel(flat) - flat.mean() for flat in (on_white(pixels), on_white(other)))
+    return a @ b >= SAME_DRAWING * np.sqrt((a @ a) * (b @ b))
+
+
+def mosaic(pictures):
+    """Pictures in rows of COLUMNS as the bytes of one WebP file."""
+    rows = -(-len(pictures) // COLUMNS)
+    sheet = np.zeros((rows, SIZE, COLUMNS, SIZE, 4), np.uint8)
+    for i, pixels in enumerate(pictures):
+        sheet[i // COLUMNS, :, i % COLUMNS] = pixels
+    out = io.BytesIO()
+    Image.fromarray(sheet.reshape(rows * SIZE, COLUMNS * SIZE, 4)).save(out, "WEBP", **QUALITY)
+    return out.getvalue()
+
+
+def build(folder):
+    """Everything that ships, as {file name: bytes}, from the tarballs in `folder` (fetched when missing)."""
+    emoji, tones = read_names(folder)
+    drawn = {style.name: read_style(style, folder, list(emoji)) for style in STYLES}
+    concepts = people_concepts(emoji, tones, {name: dict(pictures) for name, pictures in drawn.items()})
+    secret = {codes[i] for k, codes in enumerate(concepts.values()) for i in held_out(k)}
+    with_tone = {code for codes in tones.values() for code in codes}
+    people = [code for codes in concepts.values() for code in codes]
+    known = {code for pictures in drawn.values() for code, _ in pictures}
+    wanted = [code for code in emoji if code in known and code not in with_tone] + people
+    number = {code: i for i, code in enumerate(wanted)}
+
+    files, styles = {}, {}
+    for style in STYLES:
+        earlier = [dict(drawn[name]) for name in style.unlike]
+        ships = [
+            (code, pixels)
+            for code, pixels in drawn[style.name]
+            if code in number
+            and (style.name != NEVER_TRAINED or code in secret or code not in with_tone)
+            and not any(code in e and repeats(pixels, e[code]) for e in earlier)
+        ]
+        ships = one_name_each(ships)
+        data = mosaic([pixels for _, pixels in ships])
+        files[f"{style.name}.webp"] = data
+        styles[style.name] = {
+            "title": style.title,
+            "licence": style.licence,
+            "family": style.family,
+            "file": f"{style.name}.webp",
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "cells": [number[code] for code, _ in ships],
+        }
+    people = [
+        {"name": name, "emoji": [number[code] for code in codes], "held_out": [number[codes[i]] for i in held_out(k)]}
+        for k, (name, codes) in enumerate(concepts.items())
+    ]
+    files["emoji.json"] = as_json(
+        {"size": SIZE, "columns": COLUMNS}, emoji=[emoji[code] for code in wanted], people=people, styles=styles
+    ).encode()
+    return files
+
+
+def as_json(head, **tables):
+    """JSON with one table row per line, so that a rebuild shows as a readable difference."""
+
+    def dump(value):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    lines = [f"{json.dumps(key)}:{dump(value)}" for key, value in head.items()]
+    for key, table in tables.items():
+        if isinstance(table, dict):
+            rows, ends = [f"{json.dumps(k)}:{dump(v)}" for k, v in table.items()], "{}"
+        else:
+            rows, ends = [dump(row) for row in table], "[]"
+        lines.append(f"{json.dumps(key)}:{ends[0]}\n" + ",\n".join(rows) + f"\n{ends[1]}")
+    return "{" + ",\n".join(lines) + "}\n"
+
+
+def main(arguments=None):
+    """The command line: see the top of this file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m miniclip.data.build_emoji",
+        description="Build the emoji mosaics from the artists' npm packages.",
+        epilog="example: python -m miniclip.data.build_emoji --out build/emoji",
+    )
+    parser.add_argument(
+        "--out",
+        default=Path(__file__).parent / "mosaics",
+        type=Path,
+        help="folder to write to (default: the one that ships)",
+    )
+    parser.add_argument("--tarballs", type=Path, help="folder where the npm tarballs lie or are kept (default: fetch)")
+    options = parser.parse_args(arguments)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            files = build(options.tarballs or scratch)
+    except ValueError as error:
+        sys.exit(str(error))
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        beside = options.out / (name + ".part")
+        beside.write_bytes(data)
+        os.replace(beside, options.out / name)
+        print(f"{options.out / name}  {len(data):,} bytes")
+
+
+if __name__ == "__main__":
+    main()

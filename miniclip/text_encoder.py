@@ -1,0 +1,74 @@
+"""CLIP's text encoder: a causal Transformer, read where the text ends (Radford et al. 2021, §2.4).
+
+[start] a red fox [end] 0 0 0   ->   the features at [end], which has seen every token before it
+"""
+
+from .attention import causal_mask
+from .backend import array_module
+from .layers import embedding, layer_norm, linear, sum_rows
+from .transformer import activation_of, transformer
+
+
+def end_of_text(tokens, end_token):
+    """Where the end token first stands in each row.   tokens (N, T) integers -> positions (N,).
+
+    Not argmax: that is right only while the end token has the largest id, as it has in CLIP's own
+    vocabulary (see `encode_text` for models that ask for it). Raises ValueError for a row without it.
+    """
+    is_end = tokens == end_token
+    if not bool(is_end.any(-1).all()):
+        raise ValueError(
+            f"a text has no end token (id {end_token}): tokens come from another tokenizer, "
+            "or were cut without putting the end back."
+        )
+    return is_end.argmax(-1)
+
+
+def encode_text(params, tokens, config, recompute=False, once=False):
+    """Features of texts, before normalisation.
+
+    params: a CLIP state dict as a tree; tokens (N, T) integers, T at most the context length; config:
+    the model's. A text ends where the id `eos_token_id` first stands (without that key, the vocabulary's
+    last); with `pool_type` "argmax", as in CLIP's older copies, at its largest id, whichever that is.
+    Returns features (N, E) and backward; backward(dfeatures (N, E)) -> gradients, with the keys that
+    belong to the text encoder. recompute, once: as in `transformer`. Raises ValueError for a text that is too
+    long, without an end token, or with ids that the vocabulary does not have. Where the model is on a graphics
+    card, the tokens may stay on the host: there it is known without waiting for the card how long the texts are.
+    """
+    xp = array_module(params["text_projection"])
+    text = config["text_cfg"]
+    if tokens.dtype.kind not in "iu" or tokens.ndim != 2 or tokens.shape[1] > len(params["positional_embedding"]):
+        raise ValueError(
+            f"tokens, {tokens.dtype} of shape {tokens.shape}, do not fit: they must be integers (N, T) "
+            f"with T at most the context length {len(params['positional_embedding'])}."
+        )
+    if text.get("pool_type") == "argmax":
+        end = tokens.argmax(-1)
+    else:
+        end = end_of_text(tokens, text.get("eos_token_id", text["vocab_size"] - 1))
+    # No position looks ahead, so what stands after the last end token cannot matter: drop it.
+    length = int(end.max()) + 1
+    x, token_embedding = embedding(tokens[:, :length], params["token_embedding"]["weight"])
+    x = x + params["positional_embedding"][:length]
+    mask = causal_mask(length, xp, x.real.dtype)
+    x, blocks = transformer(
+        x, params["transformer"], text["heads"], mask, activation_of(config), recompute, xp.asarray(end), once
+    )
+    h, ln_final = layer_norm(x[:, 0], **params["ln_final"])
+    features, project = linear(h, params["text_projection"].T)
+
+    def backward(dfeatures):
+        d, d_projection = project(dfeatures)
+        d, d_ln_final = ln_final(d)
+        dx, d_transformer = blocks(d[:, None])
+        d_position = xp.zeros_like(params["positional_embedding"])
+        d_position[:length] = sum_rows(dx.reshape(len(dx), -1)).reshape(dx.shape[1:])
+        return {
+            "positional_embedding": d_position,
+            "text_projection": d_projection["weight"].T,
+            "transformer": d_transformer,
+            "token_embedding": token_embedding(dx),
+            "ln_final": d_ln_final,
+        }
+
+    return features, backward

@@ -1,0 +1,307 @@
+"""Ten thousand files that were changed at random: each loads or is refused in one sentence, and does nothing else.
+
+Every kind of file that `load` reads is changed in every way below, from a fixed seed. An audit hook listens
+for anything that a file could make happen: a program run, a module imported, a file written, a connection.
+"""
+
+import io
+import json
+import os
+import random
+import re
+import sys
+import time
+import tracemalloc
+import zipfile
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from test_checkpoint import make_clip
+from test_torch_file import CALLS, NONSENSE, archive, packed
+
+from miniclip.checkpoints.checkpoint import load, save
+from miniclip.model import initialize
+from miniclip.tree import flatten
+
+FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.mkdir",
+    "os.remove",
+    "os.rename",
+    "os.chmod",
+    "os.putenv",
+    "subprocess.",
+    "socket.",
+    "ctypes.",
+    "shutil.",
+    "import",
+    "exec",
+    "compile",
+    "pickle.",
+    "marshal.",
+    "urllib.",
+    "webbrowser.",
+)
+heard, listening = [], []
+
+
+def listen(event, arguments):
+    if listening and (event.startswith(FORBIDDEN) or event == "open" and str(arguments[1] or "r")[:1] in "wax+"):
+        heard.append((event, arguments))
+
+
+sys.addaudithook(listen)  # a hook stays for good: it is deaf but for the loads below
+
+
+@contextmanager
+def nothing_happens():
+    heard.clear()
+    listening.append(True)
+    try:
+        yield
+    finally:
+        listening.clear()
+    assert not heard, heard[:3]
+
+
+def make_samples(folder):
+    """{kind: (path to load, [its files], whether it is sealed)} of whole, small models."""
+    kinds, clip = {}, make_clip()
+
+    def made(kind, sealed=False, file=None):
+        place = folder / kind
+        kinds[kind] = (place / file if file else place, sorted(place.iterdir()), sealed)
+
+    for layout in ("open_clip", "huggingface"):
+        save(clip, folder / f"sealed {layout}", layout)
+        made(f"sealed {layout}", sealed=True)
+        source, plain = folder / f"sealed {layout}", folder / f"{layout}"
+        plain.mkdir()
+        for file in source.iterdir():
+            if file.suffix == ".safetensors":
+                save_file(load_file(file), plain / file.name)
+            else:
+                (plain / file.name).write_bytes(file.read_bytes())
+        made(layout)
+    for kind in ("miniclip", "bin", "hub bin", "shards", "traced", "state dict"):
+        (folder / kind).mkdir()
+    save(clip, folder / "miniclip" / "model.safetensors")
+    made("miniclip", sealed=True, file="model.safetensors")
+    for kind, source, file in (
+        ("bin", "open_clip", "open_clip_pytorch_model.bin"),
+        ("hub bin", "huggingface", "pytorch_model.bin"),
+        ("shards", "huggingface", None),
+    ):
+        weights = next((folder / source).glob("*.safetensors")).name
+        for side in (folder / source).iterdir():
+            if side.name != weights:
+                (folder / kind / side.name).write_bytes(side.read_bytes())
+        arrays = load_file(folder / source / weights)
+        if file:
+            (folder / kind / file).write_bytes(packed(arrays))
+            continue
+        names = {f"part-{k}.safetensors": list(arrays)[k::2] for k in range(2)}
+        for name, part in names.items():
+            save_file({n: arrays[n] for n in part}, folder / kind / name)
+        index = {"weight_map": {n: name for name, part in names.items() for n in part}}
+        (folder / kind / "model.safetensors.index.json").write_text(json.dumps(index))
+    for kind in ("bin", "hub bin", "shards"):
+        made(kind)
+    config = clip.config | {
+        "vision_cfg": {"image_size": 8, "layers": 1, "width": 64, "patch_size": 4},
+        "text_cfg": clip.config["text_cfg"] | {"width": 64, "heads": 1},
+    }
+    arrays = {name: a.astype(np.float16) for name, a in flatten(initialize(config)).items()}
+    (folder / "traced" / "x.pt").write_bytes(packed(arrays | {"input_resolution": np.array(8)}, traced=True))
+    (folder / "state dict" / "x.pt").write_bytes(packed({f"module.{name}": a for name, a in arrays.items()}))
+    made("traced", file="x.pt")
+    made("state dict", file="x.pt")
+    return kinds
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        return make_samples(tmp_path_factory.mktemp("samples"))
+
+
+# ------------------------------------------------------------------------------------------- the changes
+
+STRANGE = [
+    None,
+    True,
+    -1,
+    0,
+    3,
+    1e308,
+    float("nan"),
+    10**18,
+    2**63,
+    "",
+    "x",
+    [],
+    {},
+    [1] * 4,
+    "../../x",
+    [[[]]],
+    "9" * 300,
+]
+
+
+def flip(rng, content):
+    for _ in range(rng.choice((1, 1, 1, 3, 20))):
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+
+
+def lie(rng, content):
+    """Some field becomes the largest or smallest number that it can hold."""
+    width = rng.choice((1, 2, 4, 8))
+    place = rng.randrange(min(len(content), rng.choice((8, 64, 4000, 10**9))))
+    content[place : place + width] = rng.choice((b"\xff", b"\x00", b"\x7f", b"\x80"))[:1] * width
+
+
+def cut(rng, content):
+    del content[rng.randrange(len(content)) :]
+
+
+def splice(rng, content):
+    a, b = sorted((rng.randrange(len(content)), rng.randrange(len(content))))
+    place = rng.randrange(len(content))
+    content[place : place + rng.choice((0, b - a))] = content[a:b]
+
+
+def digits(rng, content):
+    """A number that is written out becomes another, of many digits perhaps."""
+    found = list(re.finditer(rb"\d+", content[:20_000]))
+    if found:
+        one = rng.choice(found)
+        content[one.start() : one.end()] = rng.choice((b"0", b"-1", b"1", b"9" * 9, b"9" * 20, b"9" * 5000, b"1e999"))
+
+
+def nest(rng, content):
+    place, what = rng.randrange(len(content)), rng.choice((b"[", b'{"a":', b"(", b"]", b")\x85", b"}", b"N"))
+    content[place:place] = what * rng.choice((3, 100, 20_000))
+
+
+def json_value(rng, content):
+    """Some value of the JSON becomes another."""
+    try:
+        whole = json.loads(content)
+    except ValueError:
+        return flip(rng, content)
+    node = whole
+    while isinstance(node, (dict, list)) and node:
+        key = rng.choice(sorted(node)) if isinstance(node, dict) else rng.randrange(len(node))
+        if not isinstance(node[key], (dict, list)) or rng.random() < 0.2:
+            change = rng.choice(("value", "value", "value", "gone", "more"))
+            if change == "value":
+                node[key] = rng.choice(STRANGE)
+            elif change == "gone":
+                del node[key]
+            elif isinstance(node, dict):
+                node[rng.choice(("ls_init_value", "text_config_dict", "size", "pool_type"))] = rng.choice(STRANGE)
+            break
+        node = node[key]
+    content[:] = json.dumps(whole).encode()
+
+
+def pickled(rng, content):
+    """The program in a file of PyTorch's asks for more, with the CRC-32 put right; other files get flips."""
+    if not content.startswith(b"PK"):
+        return flip(rng, content)
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        parts = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
+    program = bytearray(parts["data.pkl"])
+    place = rng.randrange(len(program))
+    how = rng.randrange(4)
+    if how == 0:
+        program[place:place] = rng.choice((*CALLS.values(), *NONSENSE.values()))
+    elif how == 1:
+        program[2:2] = rng.choice((*CALLS.values(), *NONSENSE.values()))
+    elif how == 2:
+        rng.choice((flip, lie, cut, splice))(rng, program)
+    else:  # whole instructions lost or doubled
+        program[place : place + rng.randrange(4)] = program[place : place + rng.randrange(8)]
+    storages = {name[5:]: part for name, part in parts.items() if name.startswith("data/")}
+    if rng.random() < 0.3 and storages:
+        key = rng.choice(sorted(storages))
+        storages[key] = storages[key][: rng.randrange(len(storages[key]) + 1)]
+    content[:] = archive(bytes(program), storages)
+
+
+CHANGES = (flip, lie, cut, splice, digits, nest, json_value, pickled)
+
+
+def check(seed, samples):
+    """One changed file. Returns whether it loaded."""
+    rng = random.Random(seed)
+    kind = rng.choice(sorted(samples))
+    path, files, sealed = samples[kind]
+    file = rng.choice(files)
+    if rng.random() < 0.5:  # the weights, half the time
+        file = max(files, key=lambda f: f.stat().st_size)
+    change = rng.choice(CHANGES)
+    if file.suffix in (".pt", ".bin") and rng.random() < 0.4:
+        change = pickled
+    if file.suffix == ".json" and rng.random() < 0.4:
+        change = json_value
+    whole = file.read_bytes()
+    content = bytearray(whole)
+    change(rng, content)
+    size = sum(f.stat().st_size for f in files) + len(content)
+    file.write_bytes(content)
+    what = f"seed {seed}: {kind}, {file.name}, {change.__name__}"
+    tracemalloc.start()
+    start = time.process_time()
+    try:
+        with nothing_happens():
+            clip = load(path)
+    except (ValueError, FileNotFoundError) as error:
+        sentence, clip = str(error), None
+        assert "\n" not in sentence and 10 < len(sentence) < 900, (what, sentence)
+        assert str(path.parent if path.suffix else path) in sentence, (what, sentence)
+    except BaseException as error:
+        raise AssertionError(f"{what}: {type(error).__name__}") from error
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        file.write_bytes(whole)
+    assert time.process_time() - start < 10, what
+    assert peak < 20 * size + 2e6, (what, peak, size)
+    if clip is not None:
+        assert all(np.isfinite(leaf).all() for leaf in flatten(clip.params).values()), what
+        assert not sealed or content == whole, what
+    return clip is not None
+
+
+def test_the_files_load_when_nothing_is_changed(samples):
+    for kind, (path, _, _) in samples.items():
+        if kind in ("traced", "state dict"):  # whole, but of a vocabulary that is not beside them
+            with pytest.raises(ValueError, match="has no vocabulary beside it"):
+                load(path)
+        else:
+            assert flatten(load(path).params).keys() == flatten(make_clip().params).keys(), kind
+
+
+def test_the_ear_hears():
+    with pytest.raises(AssertionError, match="os.system"), nothing_happens():
+        os.system("true")
+    with pytest.raises(AssertionError, match="open"), nothing_happens():
+        open(os.devnull, "w").close()
+
+
+def test_changed_files_load_or_are_refused(samples):
+    loaded = [check(seed, samples) for seed in range(300)]
+    assert 0 < sum(loaded) < 100
+
+
+@pytest.mark.slow
+def test_ten_thousand_changed_files_load_or_are_refused(samples):
+    loaded = [check(seed, samples) for seed in range(10_000)]
+    assert 0 < sum(loaded) < 3000

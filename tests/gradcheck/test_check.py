@@ -1,0 +1,359 @@
+"""The checker must be silent when all is well and clear when it is not. (What it finds: test_gradcheck_faults.py.)"""
+
+import json
+from itertools import count
+
+import numpy as np
+import pytest
+from formulas import block_parameters, pool_parameters
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from miniclip.attention import attention_pool
+from miniclip.gradcheck.cases import CASES, check_layer
+from miniclip.gradcheck.check import check, v_curve
+from miniclip.layers import layer_norm, linear, relu, softmax
+from miniclip.transformer import residual_block
+
+draw = np.random.default_rng(7).standard_normal
+METHODS = ["complex", "central", "richardson", "adjoint"]
+
+
+# ------------------------------------------------------------------------------------------ no false alarms
+
+SMALL = [name for name in CASES if not any(word in name for word in ("resnet", "ResNet", "ViT", "vision", "encode"))]
+
+
+def no_alarm(name, seed, method):
+    report = check_layer(name, seed, least=1, method=method)
+    assert report.ok, f"\n{report}"
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.sampled_from(SMALL), st.integers(0, 2**32), st.sampled_from(METHODS))
+def test_what_is_right_passes(name, seed, method):
+    no_alarm(name, seed, method)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None, derandomize=True)
+@given(st.sampled_from(SMALL), st.integers(0, 2**32), st.sampled_from(METHODS))
+def test_what_is_right_passes_at_a_thousand_shapes_and_seeds(name, seed, method):
+    no_alarm(name, seed, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gradient_that_is_truly_zero_passes(method):
+    p = pool_parameters(lambda *s: draw(s), 4, 4, 3)
+    report = check(attention_pool, draw((2, 2, 2, 4)), p, 2, method=method)
+    row = {row.name: row for row in report.rows}["p.k_proj.bias"]
+    assert report.ok and row.verdict == "zero" and row.analytic < 1e-8 and row.numeric < 1e-8
+    assert check(lambda x: (x * 0, lambda dy: dy * 0), draw(3), method=method).ok
+
+
+def test_central_differences_are_not_asked_for_digits_that_are_not_there():
+    """Of 1e6 + x/1000 the ten last digits are left for the derivative of x/1000."""
+    assert check(lambda x: (1e6 + x * 1e-3, lambda dy: dy * 1e-3), draw(3), method="central").ok
+    assert not check(lambda x: (1e6 + x * 1e-3, lambda dy: dy * 2e-3), draw(3), method="central").ok
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_small_and_large_numbers(scale):
+    report = check(linear, draw((3, 4)) * scale, draw((5, 4)) * scale, draw(5) * scale)
+    assert report.ok, f"\n{report}"
+
+
+# ------------------------------------------------------------------------------------------ what it says
+
+
+def test_the_report_reads_as_a_table():
+    report = check(linear, draw((3, 4)), draw((5, 4)), draw(5))
+    lines = str(report).splitlines()
+    assert lines[0].startswith("linear: complex, ok, worst error ")
+    assert [line.split()[0] for line in lines[1:]] == ["array", "x", "weight", "bias"]
+    assert "5 × 4" in lines[3] and all(line.endswith("ok") for line in lines[2:])
+    assert [len(line) for line in lines[2:]] == [len(lines[2])] * 3  # columns stand below each other
+    assert report.max_error == max(row.error for row in report.rows) < 1e-14
+    for row in report.rows:
+        assert row.analytic == pytest.approx(row.numeric) and row.scale == pytest.approx(1) == row.cosine
+
+
+def test_the_report_in_a_notebook_is_a_table():
+    right = check(linear, draw((3, 4)), draw((5, 4)), draw(5))._repr_html_()
+    assert right.count("<tr>") == 4 and right.count("<td") == 27 and "5 × 4" in right
+    wrong = check(lambda x: (3 * x, lambda dy: 4 * dy), draw(3))._repr_html_()
+    assert "WRONG: x[" in wrong and "Probably: " in wrong and "&lt;lambda&gt;" in wrong
+    assert "gave two outputs" in check(lambda x: (x * next(NUMBERS), lambda dy: dy), draw(3))._repr_html_()
+
+
+def test_the_report_as_json():
+    assert json.loads(json.dumps(check(linear, draw((3, 4)), draw((5, 4))).to_json(), allow_nan=False))["ok"]
+    failed = check(lambda x: (x * next(NUMBERS), lambda dy: dy), draw(3)).to_json()
+    assert failed["ok"] is False and failed["max_error"] is None and json.dumps(failed, allow_nan=False)
+
+
+NUMBERS = count(1.0)
+
+
+def test_a_wrong_entry_is_named_with_both_numbers():
+    def double_last(x):
+        return 3 * x, lambda dy: dy * np.array([3.0, 3.0, 6.0])
+
+    for method in METHODS:
+        report = check(double_last, np.array([0.3, 0.2, 0.1]), method=method)
+        (row,) = report.rows
+        assert not report.ok and row.index == (2,) and report.max_error > 0.1
+        assert row.claimed == pytest.approx(2 * row.found)
+        assert f"WRONG: x[2] is {row.claimed}, should be {row.found}" in str(report)
+
+
+def test_arrays_in_trees_are_named_as_in_a_state_dict():
+    report = check(residual_block, draw((1, 2, 4)), block_parameters(lambda *s: draw(s), 4), 2)
+    names = [row.name for row in report.rows]
+    assert names[0] == "x" and "p.attn.out_proj.weight" in names and len(names) == 13
+
+
+def test_large_arrays_are_looked_at_in_a_few_places_and_as_a_whole():
+    calls = []
+
+    def counted(x, weight):
+        calls.append(1)
+        return linear(x, weight)
+
+    assert check(counted, draw((2, 50)), draw((50, 50)), entries=5).ok
+    assert len(calls) < 20
+
+
+def test_the_same_seed_gives_the_same_report():
+    reports = [str(check(layer_norm, X, W, B, cotangent_seed=seed)) for seed in (1, 1, 2)]
+    assert reports[0] == reports[1] != reports[2]
+
+
+X, W, B = draw((3, 6)), draw(6), draw(6)
+
+
+def test_the_tolerance_can_be_chosen():
+    assert not check(layer_norm, X, W, B, method="central", tolerance=1e-15).ok
+    assert check(linear_by_a_millionth, X, tolerance=1e-5).ok
+    assert not check(linear_by_a_millionth, X).ok
+
+
+def linear_by_a_millionth(x):
+    return 2 * x, lambda dy: dy * (2 + 1e-6)
+
+
+def test_gradients_may_come_in_order_or_by_name():
+    def in_order(x, weight, bias):
+        y, backward = layer_norm(x, weight, bias)
+
+        def ordered(dy):
+            dx, grads = backward(dy)
+            return dx, grads["weight"], grads["bias"]
+
+        return y, ordered
+
+    assert check(in_order, X, W, B).ok and check(layer_norm, X, W, B).ok
+    assert check(lambda x, p: layer_norm(x, **p), X, {"weight": W, "bias": B}).ok
+
+
+def test_what_is_no_array_of_floats_is_handed_through():
+    seen = []
+
+    def f(x, ids, size, name, nothing):
+        seen.append((ids.dtype, size, name, nothing))
+        return x[ids] * size, lambda dy: np.add.reduceat(dy * size, [0, 1])
+
+    assert check(f, draw(2), np.array([0, 1]), 3, "name", None).ok
+    assert all(s == (np.dtype(int), 3, "name", None) for s in seen)
+
+
+# ------------------------------------------------------------------------------------------ preflight
+
+
+def problems(f, *args, **options):
+    report = check(f, *args, **options)
+    assert not report.ok and report.max_error == np.inf
+    return "\n".join(report.problems)
+
+
+def test_a_random_forward_pass():
+    rng = np.random.default_rng(0)
+    assert "gave two outputs" in problems(lambda x: (x * rng.random(3), lambda dy: dy), draw(3))
+
+
+def test_a_forward_pass_that_writes_into_its_input():
+    def f(x):
+        x *= 2
+        return x.copy(), lambda dy: 2 * dy
+
+    assert "x was written to" in problems(f, draw(3))
+
+
+def test_a_backward_that_writes_into_a_parameter():
+    def f(x, p):
+        def backward(dy):
+            p["weight"] += 1e-9
+            return dy, {"weight": np.zeros(3)}
+
+        return x + 0 * p["weight"], backward
+
+    assert "p.weight was written to" in problems(f, draw(3), {"weight": draw(3)})
+
+
+def test_a_backward_that_accumulates():
+    def f(x):
+        total = np.zeros_like(x)
+
+        def backward(dy):
+            nonlocal total
+            total = total + dy
+            return total
+
+        return x.copy(), backward
+
+    assert "backward, called again, gave another gradient of x" in problems(f, draw(3))
+
+
+def test_dtypes_and_shapes_and_names_that_do_not_agree():
+    x = draw((2, 3))
+    assert "float32" in problems(lambda x: (x.astype(np.float32), lambda dy: dy), x)
+    assert "its gradient float32 (2, 3)" in problems(lambda x: (x * 1, lambda dy: dy.astype(np.float32)), x)
+    assert "x is float64 (2, 3), its gradient float64 (3, 2)" in problems(lambda x: (x * 1, lambda dy: dy.T), x)
+    assert "no gradient of w" in problems(lambda x, w: (x @ w, lambda dy: (dy @ w.T, {})), x, draw((3, 3)))
+    assert "a gradient of p.extra, which is no input" in problems(
+        lambda x, p: (x + p["b"], lambda dy: (dy, {"b": dy.sum(0), "extra": dy})), x, {"b": draw(3)}
+    )
+    assert "which is no input" in problems(lambda x: (x * 1, lambda dy: (dy, dy)), x)
+
+
+def test_numbers_that_are_not_finite():
+    with np.errstate(invalid="ignore"):
+        assert "not finite" in problems(lambda x: (np.log(x), lambda dy: dy / x), -np.ones(3))
+    assert "the gradient of x is not finite" in problems(lambda x: (x * 1, lambda dy: dy * np.inf), np.ones(3))
+
+
+def test_what_cannot_be_checked_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="method is 'guess'; choose one of complex, adjoint, central, richardson"):
+        check(softmax, X, method="guess")
+    with pytest.raises(ValueError, match=r"x, float32 \(3, 6\), must be float64, not empty, and finite"):
+        check(softmax, X.astype(np.float32))
+    with pytest.raises(ValueError, match="p.bias, float64 .*must be float64, not empty, and finite"):
+        check(lambda x, p: layer_norm(x, **p), X, {"weight": W, "bias": B * np.nan})
+    with pytest.raises(ValueError, match="nothing to differentiate"):
+        check(lambda ids: (ids, lambda dy: dy), np.array([1, 2]))
+    with pytest.raises(ValueError, match="nothing to differentiate"):
+        check(softmax, X, exclude=["*"])
+    with pytest.raises(ValueError, match="dtype is float16; choose float64 or float32"):
+        check(softmax, X, dtype=np.float16)
+    with pytest.raises(ValueError, match="takes 1 arguments, not 2"):
+        check(lambda x: (x, lambda dy: dy), X, X)
+
+
+# ------------------------------------------------------------------------------------------ any function, any gradient
+
+
+def rosenbrock(x, y):
+    return (1 - x) ** 2 + 100 * (y - x * x) ** 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_plain_function_with_its_gradient(method):
+    def gradient(x, y):
+        return -2 * (1 - x) - 400 * x * (y - x * x), 200 * (y - x * x)
+
+    at = np.array(0.3), np.array(-0.2)
+    assert check(rosenbrock, *at, gradient=gradient, method=method).ok
+    assert check(rosenbrock, *at, gradient=list(gradient(*at)), method=method).ok
+    report = check(rosenbrock, *at, gradient=lambda x, y: (gradient(x, y)[0], -gradient(x, y)[1]), method=method)
+    assert [row.verdict for row in report.rows] == ["ok", "WRONG"] and report.rows[1].kind == "−1"
+    assert report.function == "rosenbrock" and [row.name for row in report.rows] == ["x", "y"]
+
+
+def test_a_function_of_any_number_of_arrays():
+    report = check(
+        lambda *xs: sum((x * x).sum() for x in xs), draw(3), draw((2, 2)), gradient=lambda *xs: tuple(2 * x for x in xs)
+    )
+    assert report.ok and [row.name for row in report.rows] == ["xs0", "xs1"]
+    assert check(np.sum, draw(3), gradient=np.ones_like).ok
+
+
+def test_a_function_that_returns_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"the output has shape \(3,\).* must return one number"):
+        check(lambda x: x * x, draw(3), gradient=lambda x: 2 * x)
+
+
+# ------------------------------------------------------------------------------------------ precision
+
+
+def test_the_backward_pass_in_single_precision():
+    seen = []
+
+    def f(x, weight, bias):
+        seen.append(x.dtype)
+        return layer_norm(x, weight, bias)
+
+    report = check(f, X, W, B, dtype=np.float32)
+    assert report.ok and 1e-9 < report.max_error < 1e-5 and report.tolerance == 1e-3
+    assert {np.dtype(np.float32), np.dtype(np.complex128)} <= set(seen)
+    assert not check(lambda x: (softmax(x)[0], lambda dy: 1.01 * softmax(x)[1](dy)), X, dtype=np.float32).ok
+    assert "the output (float64) is not float32" in problems(
+        lambda x: (x.astype(float), lambda dy: dy), X, dtype=np.float32
+    )
+
+
+# ------------------------------------------------------------------------------------------ kinks
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("x", [0.0, 1e-7, -1e-7, 2e-6, -2e-6])
+def test_a_kink_is_called_a_kink(x, method):
+    at = np.array([0.7, x, -0.4])
+    report = check(relu, at, method=method)
+    assert report.ok, f"\n{report}"
+    if method in ("central", "richardson"):
+        assert report.rows[0].verdict == "kink" and "(1 of 3 looked at)" in report.rows[0].why
+    other_side = check(lambda x: (relu(x)[0], lambda dy: dy * (x >= 0)), at, method=method)
+    assert other_side.ok and (x or other_side.rows[0].verdict == "kink"), f"\n{other_side}"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_wrong_beside_a_kink_is_still_wrong(method):
+    at = np.array([0.7, 0.0, -0.4])
+    for wrong in (lambda dy: dy * 1.0, lambda dy: 2 * relu(at)[1](dy), lambda dy: dy * [1, -0.1, 0]):
+        report = check(lambda x: (relu(x)[0], wrong), at, method=method)
+        assert not report.ok and report.rows[0].verdict == "WRONG", f"\n{report}"
+
+
+def test_a_sharp_bend_is_not_a_kink():
+    """Curvature of 1e6 is smooth at steps of 1e-6; a slope that is off by a thousandth is wrong there too."""
+    x = draw(3)
+
+    def steep(x):
+        return np.sin(1e3 * x), lambda dy: dy * 1e3 * np.cos(1e3 * x)
+
+    assert check(steep, x, method="complex").ok
+    for method in METHODS:
+        assert not check(lambda x: (steep(x)[0], lambda dy: 1.001 * steep(x)[1](dy)), x, method=method).ok
+
+
+# ------------------------------------------------------------------------------------------ the V
+
+
+def test_the_curve_falls_by_the_order_of_the_method_until_rounding_rises():
+    curves = v_curve(layer_norm, X, W, B)
+    assert list(curves) == ["one-sided", "central", "richardson", "complex"]
+    best = {method: errors.min() for method, (_, errors) in curves.items()}
+    assert best["complex"] < 1e-15 < best["richardson"] < 3e-12 and 1e-13 < best["central"] < 1e-9
+    assert 1e-10 < best["one-sided"] < 1e-6
+    for method, order, longest in (("one-sided", 1, 1e-3), ("central", 2, 1e-2), ("complex", 2, 1e-2)):
+        steps, errors = curves[method]
+        long = (steps > longest / 50) & (steps < longest)
+        slope = np.polyfit(np.log(steps[long]), np.log(errors[long]), 1)[0]
+        assert slope == pytest.approx(order, abs=0.1)
+    steps, errors = curves["complex"]
+    assert errors[steps < 1e-10].max() < 1e-14
+
+
+def test_the_curve_of_what_fails_the_preflight_is_refused():
+    with pytest.raises(ValueError, match="no curve to draw: backward gives no gradient of w"):
+        v_curve(lambda x, w: (x @ w, lambda dy: (dy @ w.T, {})), X, draw((6, 3)))

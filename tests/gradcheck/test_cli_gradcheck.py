@@ -1,0 +1,76 @@
+"""The command gradcheck, as it is typed."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from miniclip import house
+from miniclip.cli import main
+from miniclip.layers import linear
+
+
+@pytest.fixture
+def wrong_linear(monkeypatch):
+    """The house with a bias gradient in linear that is twice what it should be."""
+
+    def doubled(x, weight, bias):
+        y, backward = linear(x, weight, bias)
+
+        def wrong(dy):
+            dx, grads = backward(dy)
+            return dx, grads | {"bias": 2 * grads["bias"]}
+
+        return y, wrong
+
+    right = house.CASES["linear"]
+    monkeypatch.setitem(house.CASES, "linear", lambda draw: right(draw)._replace(f=doubled))
+
+
+def test_what_is_right_ends_in_its_worst_error_and_exit_status_0(capsys):
+    assert main(["gradcheck", "--layer", "l*", "--layer", "softmax", "--seed", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "complex" in lines[2] and "central" in lines[2] and "adjoint" in lines[2]
+    assert [line.split()[0] for line in lines[3:7]] == ["linear", "layer_norm", "softmax", "l2_normalize"]
+    assert all(line.endswith("ok") for line in lines[3:7])
+    assert lines[-2].startswith("worst error: complex ") and lines[-1].startswith("All 12 checks are right, in ")
+    assert any(line.split()[0] == "weight" and line.split()[2] == "×" for line in lines if "weight" in line)
+
+
+def test_what_is_wrong_is_shown_in_full_with_exit_status_1(wrong_linear, capsys):
+    assert main(["gradcheck", "--layer", "linear", "--layer", "relu", "--method", "complex"]) == 1
+    said = capsys.readouterr().out
+    assert "WRONG: bias[" in said and "it is 2 times what it should be" in said
+    assert said.splitlines()[-1] == "1 of 2 checks are wrong."
+
+
+@pytest.mark.parametrize("layer, status", [("linear", 1), ("relu", 0)])
+def test_json(wrong_linear, capsys, layer, status):
+    assert main(["gradcheck", "--layer", layer, "--method", "adjoint", "--dtype", "float32", "--json"]) == status
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is (status == 0) and said["dtype"] == "float32"
+    assert [report["function"] for report in said["reports"]] == [layer]
+    assert [row["name"] for row in said["reports"][0]["rows"]] == ["x", "weight", "bias"][: 1 if status == 0 else 3]
+
+
+def test_plot(tmp_path, capsys):
+    assert main(["gradcheck", "--layer", "softmax", "--plot", str(tmp_path / "v.png")]) == 0
+    with Image.open(tmp_path / "v.png") as picture:
+        assert picture.size > (400, 200)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--layer", "lstm"], "there is no layer 'lstm'; choose one of: linear"),
+        (["--plot", "v.png"], "--plot draws one layer: say with --layer which"),
+        (["--layer", "gelu", "--plot", "v.xyz"], "the picture cannot be written to v.xyz"),
+        (["--layer", "gelu", "--plot", "nowhere/v.png"], "nowhere"),
+        (["--seed", "-1"], "--seed is -1"),
+    ],
+)
+def test_what_is_refused(capsys, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(["gradcheck", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err and captured.err.count("\n") == 1 and not captured.out
