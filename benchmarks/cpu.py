@@ -5,12 +5,12 @@
     python benchmarks/cpu.py --sides ours,floor     without PyTorch and JAX
 
 Measured are one whole training step in float32 (both encoders, the loss, every gradient, AdamW, the bound of the
-temperature), and encoding pictures and texts without gradients; three models, all sides on the same processors:
+temperature), and encoding pictures and texts without gradients, of three models, on the same processors:
 
-    ours       miniclip's step as train.py takes it, less what its peers do not do: clipping the gradient and the
-               moving average of the parameters
-    floor      the matrix products of that step alone, on arrays that are there already: what no arrangement
-               of the rest could beat
+    ours       miniclip's step as the training loop takes it, without what its peers do not do: clipping the gradient
+               and the moving average of the parameters
+    floor      the matrix products of that step alone, on arrays that are there already: a lower bound for any
+               arrangement of the rest
     torch      PyTorch, eager                compile    torch.compile; it needs a C++ compiler
     jax        JAX, the step as one jitted function
 
@@ -19,11 +19,11 @@ and the next round goes the other way about; a ratio is that of one round, and w
 rounds, with the smallest and the largest. So a machine that is busy or slow for a while is so for all of them.
 
 Before anything is timed all sides have to agree, from the same parameters and inputs, on the loss and on gradients at
-both ends of both towers; else the exit status is 1. There miniclip takes the batch as one shard, for the norms of a
-ResNet take their statistics from a shard. Timed it has its own shards, its peers the whole batch.
+both ends of both towers; else the exit status is 1. There miniclip takes the batch as one micro-batch, for the norms
+of a ResNet take their statistics from one. Timed, it has its own micro-batches, its peers the whole batch.
 
 Peak memory is that of fresh processes which took three steps. BLAS's environment variables that would choose its
-kernels or threads (OPENBLAS_CORETYPE and others) are taken away from all sides, and the report says if they were set.
+kernels or threads (OPENBLAS_CORETYPE and others) are removed for all sides, and the report says if they were set.
 The exit status is 2 where a side cannot run, with a sentence that says why.
 """
 
@@ -31,166 +31,108 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
 import numpy as np
-from cpu_worker import CASES, case
+from cases import CASES, case
+from common import (
+    NAMES,
+    RESULTS,
+    NotPossible,
+    Worker,
+    compare,
+    describe,
+    in_turns,
+    machine,
+    ratios,
+    repeats,
+    write_json,
+)
 
-NAMES = {
-    "ours": "miniclip",
-    "beside": "miniclip, beside",
-    "floor": "its matrix products alone",
-    "torch": "PyTorch",
-    "compile": "torch.compile",
-    "jax": "JAX, jitted",
-}
+from miniclip.backend import cpu_count
+from miniclip.init import is_resnet
+
 PACKAGES = {"torch": "torch", "compile": "torch", "jax": "jax"}
 WHAT = {"step": "a training step", "encode": "encoding"}
-# What two sides may differ in, relative. A ReLU whose input is 0 up to rounding falls on either side of its kink.
-LOSS, GRADIENT, RELU_GRADIENT = 1e-4, 2e-3, 0.05
-FORGOTTEN = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 TURN = 0.5  # seconds, about, that a side runs before the next has its turn
 
 
-class NotPossible(Exception):
-    """A sentence for the person at the terminal."""
+def start(side, name, threads, micro_batch=None, quick=False, library=None, trick=None):
+    """A worker process for one side of one case; library: the folder of the side "beside"."""
+    arguments = json.dumps([side, name, threads, micro_batch, quick, trick])
+    return Worker("cpu_worker.py", NAMES[side], arguments, library=library if side == "beside" else None)
 
 
-class Disagree(Exception):
-    """Two sides compute different things."""
-
-
-class Side:
-    """A worker process: `ask` sends it a command and waits for the answer."""
-
-    def __init__(self, side, name, threads, shard, quick, library=None):
-        environment = {key: value for key, value in os.environ.items() if key not in FORGOTTEN}
-        if library is not None:
-            environment["PYTHONPATH"] = str(library)
-        worker = Path(__file__).with_name("cpu_worker.py")
-        self.name = side
-        self.process = subprocess.Popen(
-            [sys.executable, str(worker), side, name, str(threads), str(shard), str(quick)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self.about = self._answer()
-
-    def ask(self, **command):
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def _answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise NotPossible(f"the side {self.name} ended with status {self.process.wait()}; its words are above.")
-        return json.loads(line)
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-
-
-def check(sides, resnet):
-    """Compare the sides' loss and gradients; Disagree is raised. -> {side: (loss, worst gradient)}, how far apart"""
-    results = {}
+def check(workers, resnet):
+    """Compare the losses and gradients of {side: worker}: how far apart, as `common.compare`. Raises Disagree."""
+    losses, gradients = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for side in sides:
-            file = Path(folder) / f"{side.name}.npz"
-            loss = side.ask(do="check", file=str(file))["loss"]
+        for side, worker in workers.items():
+            file = str(Path(folder) / "gradients.npz")
+            losses[side] = worker.ask(do="check", file=file)["loss"]
             with np.load(file) as arrays:
-                results[side.name] = loss, dict(arrays)
-    loss, gradient = results["ours"]
-    agreement = {}
-    for name, (their_loss, their_gradient) in results.items():
-        apart = abs(their_loss - loss) / abs(loss)
-        errors = {
-            key: float(np.linalg.norm(theirs - gradient[key]) / np.linalg.norm(gradient[key]))
-            for key, theirs in their_gradient.items()
-        }
-        worst = max(errors, key=errors.get)
-        if (
-            set(their_gradient) != set(gradient)
-            or not apart <= LOSS
-            or not (errors[worst] <= (RELU_GRADIENT if resnet else GRADIENT))
-        ):
-            raise Disagree(
-                f"{NAMES[name]} has the loss {their_loss:.6f}, miniclip {loss:.6f}; of the gradients "
-                f"{worst} differs most, by {errors[worst]:.2g}. What computes another thing is not timed."
-            )
-        agreement[name] = apart, errors[worst]
-    return agreement
+                gradients[side] = dict(arrays)
+    return compare(losses, gradients, resnet)
 
 
-def measure(name, sides, rounds, threads, shard, quick=False, library=None):
-    """Time one case. -> a dict of all that was found, which JSON can hold."""
-    title, config, batch, _ = case(name, quick)
-    running = []
+def time_sides(workers, what, rounds, quick=False):
+    """{side: seconds of each round} of {side: worker}, in turns."""
+
+    def seconds(worker, times):
+        return lambda: worker.ask(do=what, times=times)["seconds"]
+
+    runs = {}
+    for side, worker in workers.items():
+        worker.ask(do=what, times=2)  # compiles, and fills caches and pools of memory
+        runs[side] = seconds(worker, 1 if quick else repeats(worker.ask(do=what, times=1)["seconds"], TURN))
+    return in_turns(runs, rounds)
+
+
+def peak_memory(*arguments):
+    """Bytes that a fresh process of a side needs for three steps, at most. arguments: of `start`."""
+    worker = start(*arguments)
+    try:
+        worker.ask(do="step", times=3)
+        return worker.ask(do="memory")["bytes"]
+    finally:
+        worker.close()
+
+
+def measure(name, sides, rounds, threads, micro_batch=None, quick=False, library=None):
+    """Time one case. -> a dict that JSON can hold"""
+    chosen, workers = case(name, quick), {}
+    rest = name, threads, micro_batch, quick, library
     try:
         for side in sides:
-            running.append(Side(side, name, threads, shard, quick, library if side == "beside" else None))
-        resnet = isinstance(config["vision_cfg"]["layers"], (list, tuple))
-        agreement = check([side for side in running if side.name != "floor"], resnet)
-        seconds = {what: {side: [] for side in sides} for what in WHAT}
-        times = {}
-        for what in WHAT:
-            for side in running:
-                side.ask(do=what, times=2)  # compiles, and fills caches and pools of memory
-                once = side.ask(do=what, times=1)["seconds"]
-                times[what, side.name] = 1 if quick else min(50, max(1, round(TURN / once)))
-        for turn in range(rounds):
-            for what in WHAT:
-                for side in running[::-1] if turn % 2 else running:
-                    answer = side.ask(do=what, times=times[what, side.name])
-                    seconds[what][side.name].append(answer["seconds"])
+            workers[side] = start(side, *rest)
+        about = {side: worker.ask(do="about") for side, worker in workers.items()}
+        compared = {side: worker for side, worker in workers.items() if side != "floor"}
+        agreement = check(compared, is_resnet(chosen.config))
+        seconds = {what: time_sides(workers, what, rounds, quick) for what in WHAT}
     finally:
-        for side in running:
-            side.close()
-    about = {side.name: side.about for side in running}
+        for worker in workers.values():
+            worker.close()
     return {
         "case": name,
-        "title": title,
-        "batch": batch,
-        "shard": about["ours"]["shard"],
+        "title": chosen.title,
+        "batch": chosen.batch,
+        "micro_batch": about["ours"]["micro_batch"],
         "seconds": seconds,
         "agreement": agreement,
         "flops": about.get("floor", {}).get("flops"),
-        "about": {side: words["about"] for side, words in about.items() if "about" in words},
-        "memory": {side: peak_memory(side, name, threads, shard, quick, library) for side in sides if side != "floor"},
+        "about": {side: answer["about"] for side, answer in about.items() if "about" in answer},
+        "memory": {side: peak_memory(side, *rest) for side in compared},
     }
 
 
-def peak_memory(side, name, threads, shard, quick, library):
-    """Bytes that a fresh process of this side needs for three steps, at most."""
-    fresh = Side(side, name, threads, shard, quick, library if side == "beside" else None)
-    try:
-        fresh.ask(do="step", times=3)
-        return fresh.ask(do="memory")["bytes"]
-    finally:
-        fresh.close()
-
-
-def ratios(seconds, side):
-    """(median, smallest, largest) of ours / theirs, round by round."""
-    each = [ours / theirs for ours, theirs in zip(seconds["ours"], seconds[side])]
-    return median(each), min(each), max(each)
-
-
 def table(result):
-    """The lines that tell one case."""
+    """The report of one case."""
     lines = [
-        f"({result['case']}) {result['title']}; batch {result['batch']}, miniclip's shard {result['shard']}",
+        f"({result['case']}) {result['title']}; batch {result['batch']}, micro-batch {result['micro_batch']}",
         "",
         f"{'':26}" + "".join(f"{what:>18}{'ours / it':>11}{'':16}" for what in WHAT.values()) + "    memory",
     ]
@@ -198,74 +140,32 @@ def table(result):
         line = f"{NAMES[side]:26}"
         for what in WHAT:
             seconds = result["seconds"][what]
-            line += f"{median(seconds[side]) * 1000:15.1f} ms"
-            if side == "ours":
-                line += " " * 27
-            else:
-                middle, least, most = ratios(seconds, side)
-                line += f"{middle:10.2f} {f'({least:.2f} to {most:.2f})':<16}"
+            middle, least, most = ratios(seconds, "ours", side)
+            ratio = f"{middle:10.2f} {f'({least:.2f} to {most:.2f})':<16}"
+            line += f"{median(seconds[side]) * 1000:15.1f} ms" + (" " * 27 if side == "ours" else ratio)
         if side in result["memory"]:
             line += f"{result['memory'][side] / 2**20:7.0f} MiB"
         lines.append(line.rstrip())
     lines.append("")
     if result["flops"]:
-        each = {what: result["flops"][what] / median(result["seconds"][what]["floor"]) / 1e9 for what in WHAT}
+        step, encode = (result["flops"][what] / 1e9 for what in WHAT)
+        rates = [result["flops"][what] / median(result["seconds"][what]["floor"]) / 1e9 for what in WHAT]
         lines.append(
-            f"The products are {result['flops']['step'] / 1e9:.1f} GFLOP a step, at "
-            f"{each['step']:.0f} GFLOP/s; "
-            f"{result['flops']['encode'] / 1e9:.1f} GFLOP for encoding, at {each['encode']:.0f}."
+            f"The products are {step:.1f} GFLOP a step, at {rates[0]:.0f} GFLOP/s; "
+            f"{encode:.1f} GFLOP for encoding, at {rates[1]:.0f}."
         )
-    others = {side: apart for side, apart in result["agreement"].items() if side != "ours"}
+    others = [
+        f"{NAMES[side]} {loss:.0e}, {gradient:.0e}"
+        for side, (loss, gradient) in result["agreement"].items()
+        if side != "ours"
+    ]
     if others:
-        lines.append(
-            "Apart from miniclip's loss and gradients by, relative: "
-            + "; ".join(f"{NAMES[side]} {loss:.0e}, {gradient:.0e}" for side, (loss, gradient) in others.items())
-            + "."
-        )
+        lines.append(f"Relative differences from miniclip's loss and gradients: {'; '.join(others)}.")
     return "\n".join(lines)
 
 
-def processor():
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def machine(threads):
-    """What the numbers depend on besides the code, a dict."""
-    return {
-        "processor": processor(),
-        "processors": os.cpu_count(),
-        "threads": threads,
-        "python": platform.python_version(),
-        "load": [round(load, 2) for load in os.getloadavg()],
-        "set": {key: os.environ[key] for key in os.environ if key.startswith("OPENBLAS") or key in FORGOTTEN},
-        "time": time.strftime("%Y-%m-%d %H:%M"),
-    }
-
-
-def describe(where):
-    """The machine in words."""
-    load = " ".join(map(str, where["load"]))
-    words = (
-        f"{where['processor']}, {where['threads']} threads of {where['processors']} processors, "
-        f"Python {where['python']}; load average at the start {load}.\n"
-    )
-    kernels = [f"{key}={value}" for key, value in where["set"].items()]
-    return words + (
-        f"The environment had {', '.join(kernels)}; the sides ran without."
-        if kernels
-        else "No variable of the environment chose BLAS's kernels or threads."
-    )
-
-
 def plot(results, path):
-    """Bars of the time of a step, PyTorch eager being 1 (miniclip, where it is not there); the floor a line."""
+    """Bars of the time of a step, PyTorch eager being 1 (miniclip, where it is not there); the floor is a line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -273,21 +173,13 @@ def plot(results, path):
     for ax, result in zip(axes, results):
         seconds = {side: median(times) for side, times in result["seconds"]["step"].items()}
         unit = seconds.get("torch", seconds["ours"])
-        bars = [side for side in seconds if side != "floor"]
-        colours = ["#0072B2" if side in ("ours", "beside") else "#BBBBBB" for side in bars]
-        drawn = ax.bar([NAMES[side] for side in bars], [seconds[side] / unit for side in bars], color=colours)
-        ax.bar_label(drawn, [f"{seconds[side] / unit:.2f}" for side in bars])
+        bars = {NAMES[side]: time / unit for side, time in seconds.items() if side != "floor"}
+        colours = ["#0072B2" if name.startswith("miniclip") else "#BBBBBB" for name in bars]
+        ax.bar_label(ax.bar(bars.keys(), bars.values(), color=colours), fmt="%.2f")
         if "floor" in seconds:
-            ax.axhline(seconds["floor"] / unit, color="#E69F00", lw=1.5)
-            ax.text(
-                len(bars) - 0.5,
-                seconds["floor"] / unit,
-                "matrix products alone",
-                ha="right",
-                va="bottom",
-                color="#9A6A00",
-                fontsize=8,
-            )
+            floor, small = seconds["floor"] / unit, {"color": "#9A6A00", "fontsize": 8}
+            ax.axhline(floor, color="#E69F00", lw=1.5)
+            ax.text(len(bars) - 0.5, floor, "matrix products alone", ha="right", va="bottom", **small)
         ax.set_title(f"({result['case']}) {result['title'].partition(',')[0]}", fontsize=9)
         ax.tick_params(axis="x", labelrotation=30, labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
@@ -296,81 +188,66 @@ def plot(results, path):
     figure.savefig(path, dpi=110)
 
 
-def write_json(found, path):
-    """Write beside, then rename: there is never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(found, indent=1) + "\n")
-    os.replace(beside, path)
-
-
 def possible(sides):
     """The sides that can run; NotPossible where a package is missing."""
     for side in sides:
-        package = PACKAGES.get(side)
-        if package and importlib.util.find_spec(package) is None:
+        if side in PACKAGES and importlib.util.find_spec(PACKAGES[side]) is None:
             raise NotPossible(
                 f"{NAMES[side]} is not installed: pip install 'torch' 'jax', or name the sides that are "
                 "to be measured: --sides ours,floor."
             )
     if "compile" in sides and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         print("torch.compile is left out: it needs a C++ compiler, and none is there.")
-        sides = [side for side in sides if side != "compile"]
+        return [side for side in sides if side != "compile"]
     return sides
+
+
+def parsed(arguments):
+    """The options; NotPossible where they make no sense."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", action="append", choices=list(CASES), help="one model; may be given again")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=cpu_count(), help="of every side; all processors if not given")
+    parser.add_argument("--micro-batch", type=int, help="miniclip's, if not the preset's; of (b) 32 and of (c) 8")
+    parser.add_argument("--sides", default="ours,floor,torch,compile,jax")
+    parser.add_argument("--beside", type=Path, help="a folder that holds another miniclip: one more side")
+    parser.add_argument("--json", type=Path, default=RESULTS / "cpu.json")
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--quick", action="store_true", help="two rounds of batch 8, for tests")
+    options = parser.parse_args(arguments)
+    sides = options.sides.split(",")
+    numbers = 1 <= options.threads <= cpu_count() and options.rounds >= 1 and (options.micro_batch or 1) >= 1
+    if set(sides) - set(NAMES) or "ours" not in sides or not numbers:
+        raise NotPossible(
+            f"--sides are some of {', '.join(NAMES)}, with ours among them; --threads 1 to {cpu_count()}; "
+            "--rounds and --micro-batch at least 1."
+        )
+    options.sides = possible(sides)
+    if options.beside is not None:
+        options.sides.insert(1, "beside")
+    return options
 
 
 def main(arguments=None):
     """Measure, print, write. -> exit status"""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--case", action="append", choices=list(CASES), help="one model; may be given again")
-    options.add_argument("--rounds", type=int, default=9)
-    options.add_argument("--threads", type=int, help="processors that every side has; all of them if not given")
-    options.add_argument(
-        "--shard",
-        type=int,
-        default=0,
-        help="miniclip's shard; 0 is the preset's, or what was found good: (b) 32, (c) 8",
-    )
-    options.add_argument("--sides", default="ours,floor,torch,compile,jax")
-    options.add_argument("--beside", type=Path, help="a folder that holds another miniclip: one more side")
-    options.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "cpu.json")
-    options.add_argument("--plot", type=Path)
-    options.add_argument("--quick", action="store_true", help="two rounds of batch 8, for tests")
-    options = options.parse_args(arguments)
-
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = options.threads or usable
-    sides = options.sides.split(",")
-    if set(sides) - set(NAMES) or "ours" not in sides or not 1 <= threads <= usable or options.rounds < 1:
-        options_wrong = (
-            f"--sides are some of {', '.join(NAMES)}, with ours among them; --threads 1 to {usable}; "
-            "--rounds at least 1."
-        )
-        print(options_wrong, file=sys.stderr)
-        return 2
     try:
-        sides = possible(sides)
-        if options.beside is not None:
-            sides.insert(1, "beside")
-        found = {"machine": machine(threads), "cases": []}
-        left_out = [NAMES[side] for side in ("floor", "torch", "compile", "jax") if side not in sides]
-        print(describe(found["machine"]) + (f"\nNot measured: {', '.join(left_out)}." if left_out else ""), flush=True)
+        options = parsed(arguments)
+        if hasattr(os, "sched_setaffinity"):  # the workers inherit it: all have these processors and no more
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+        found = {"machine": machine(options.threads), "cases": []}
+        print(describe(found["machine"]))
+        left_out = [NAMES[side] for side in ("floor", "torch", "compile", "jax") if side not in options.sides]
+        if left_out:
+            print(f"Not measured: {', '.join(left_out)}.", flush=True)
+        rounds = 2 if options.quick else options.rounds
+        rest = options.sides, rounds, options.threads, options.micro_batch, options.quick, options.beside
         for name in options.case or CASES:
-            result = measure(
-                name,
-                sides,
-                2 if options.quick else options.rounds,
-                threads,
-                options.shard,
-                options.quick,
-                options.beside,
-            )
-            found["cases"].append(result)
-            print("\n" + table(result), flush=True)
-    except (NotPossible, Disagree) as error:
+            found["cases"].append(measure(name, *rest))
+            print("\n" + table(found["cases"][-1]), flush=True)
+    except NotPossible as error:
         print(error, file=sys.stderr)
-        return 1 if isinstance(error, Disagree) else 2
-    print("\n" + "\n".join(f"{NAMES[side]}: {words}" for side, words in found["cases"][0]["about"].items()))
+        return error.status
+    print("\n" + "\n".join(f"{NAMES[side]}: {about}" for side, about in found["cases"][0]["about"].items()))
     write_json(found, options.json)
     if options.plot:
         plot(found["cases"], options.plot)

@@ -10,7 +10,8 @@ import numpy as np
 from cpu_worker import SETTINGS, flops, inputs, products_of
 from cpu_worker import Ours as OnProcessor
 
-from miniclip.backend import array_module, usable_cupy
+from miniclip.backend import array_module
+from miniclip.gpu import usable_cupy
 from miniclip.gpu.matmul import matmul, precision
 from miniclip.optim import AdamW
 from miniclip.train_step import loss_and_gradient

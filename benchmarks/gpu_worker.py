@@ -70,7 +70,7 @@ class Ours:
     def __init__(self, name, precision, quick=False, parts=1):
         import numpy as np
 
-        from miniclip.backend import usable_cupy
+        from miniclip.gpu import usable_cupy
         from miniclip.optim import AdamW
         from miniclip.tree import Flat, to_device
 
@@ -178,7 +178,7 @@ class Worker:
         """The card and the libraries, in words; ValueError where there is none."""
         import numpy as np
 
-        from miniclip.backend import usable_cupy
+        from miniclip.gpu import usable_cupy
 
         cupy = usable_cupy()
         card = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)

@@ -32,7 +32,7 @@ from miniclip.checkpoints.huggingface import from_huggingface_arrays
 from miniclip.checkpoints.openai import from_openai
 from miniclip.data.emoji import emoji_pictures
 from miniclip.layers import l2_normalize, softmax
-from miniclip.model import is_resnet
+from miniclip.init import is_resnet
 from miniclip.preprocess import preprocess
 from miniclip.tree import flatten, tree_map
 

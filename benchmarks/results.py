@@ -10,7 +10,7 @@ import numpy as np
 
 import miniclip
 from miniclip.data import load_data
-from miniclip.plots.pictures import prediction_grid
+from miniclip.plots import prediction_grid
 
 
 def main():
@@ -23,14 +23,9 @@ def main():
     exam = load_data("emoji")[1][0]
     some = np.random.default_rng(options.seed).choice(len(exam), 12, replace=False)
     probabilities = miniclip.load(options.checkpoint).classify(exam.pictures[some], exam.names, exam.templates)
-    figure = prediction_grid(
-        exam.pictures[some],
-        exam.names,
-        probabilities,
-        exam.answer[some],
-        columns=3,
-        title=f"Fluent emoji, never trained on: which of {len(exam.names)} names?",
-    )
+    title = f"Fluent emoji, never trained on: which of {len(exam.names)} names?"
+    shown, answer = exam.pictures[some], exam.answer[some]
+    figure = prediction_grid(shown, exam.names, probabilities, answer, columns=3, title=title)
     path = Path(__file__).parent / "results" / "unseen_artist.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)

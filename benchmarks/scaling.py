@@ -183,7 +183,8 @@ WORK = {f.__name__: f for f in (steps, compare, alone, agree)}
 
 def work(command):
     """What a worker process does: one function of WORK, as training would, its answer one line of JSON."""
-    from miniclip.backend import keep_freed_memory, worker_threads
+    from miniclip.backend import worker_threads
+    from miniclip.training import keep_freed_memory
 
     keep_freed_memory()
     with worker_threads(1):  # BLAS at one thread

@@ -4,71 +4,58 @@
     python benchmarks/tricks.py --trick pool        one; it may be given again
     python benchmarks/tricks.py --rounds 21
 
-A trick is undone in a process of its own, by putting what anyone would write first in its place; both processes then
-take turns, as in cpu.py, whose models these are. A ratio is that of one round, and what is printed is the median of
-the rounds with the smallest and the largest: above 1, the step is slower without the trick. Memory is the peak of
-fresh processes. Tricks that did not pay are measured the other way about: there the idea is put in.
+A trick that miniclip has is taken out, by putting what anyone would write first in its place; one that it has not is
+put in. Both steps, which have to compute the same, run in processes of their own that take turns, as in cpu.py, whose
+models these are. A ratio is that of one round, of the time without the trick over the time with it: what is printed is
+the median of the rounds with the smallest and the largest. Above 1 the trick gains. Memory is the peak of fresh
+processes.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import median
+from typing import NamedTuple
 
 import numpy as np
-from cpu import NotPossible, Side, describe, machine, peak_memory, write_json
+from common import RESULTS, NotPossible, describe, machine, ratios, write_json
+from cpu import check, peak_memory, start, time_sides
 
-# ------------------------------------------------------------------------------------------ what is undone
+from miniclip import attention, backend, last_block, layers, optim, text_encoder, training, transformer, vit
+
+# ------------------------------------------------------------------------------------------ taken out
 
 
-def whole_last_block():
-    from miniclip import text, transformer, vit
-
-    stack = transformer.transformer
-
-    def everywhere(x, p, heads, mask, activation, recompute, at, once):
-        y, backward = stack(x, p, heads, mask, activation, recompute, once=once)
-        rows = np.arange(len(x))
+def last_block_everywhere():
+    def transformer_at(x, p, heads, at, *options):
+        y, backward = transformer.transformer(x, p, heads, *options)
+        here = np.arange(len(x)), at
 
         def backward_at(dy):
             d = np.zeros_like(y)
-            d[rows, at] = dy[:, 0]
+            d[here] = dy
             return backward(d)
 
-        return y[rows, at][:, None], backward_at
+        return y[here], backward_at
 
-    text.transformer = vit.transformer = everywhere
-
-
-def sums_by_reduction():
-    from miniclip import attention, conv, layers, text, vit
-
-    layers.sum_last = lambda x: x.sum(-1, keepdims=True)
-    for room in (attention, conv, layers, text, vit):
-        room.sum_rows = lambda rows: rows.sum(0)
+    vit.transformer_at = text_encoder.transformer_at = transformer_at
 
 
-def products_then_copies():
-    from miniclip import attention
-
-    def matmul(a, b, out=None):
-        if out is None:
-            return a @ b
-        out[...] = a @ b
-        return out
-
-    attention.matmul = matmul
+def one_micro_batch():  # `measure` makes the micro-batch the whole batch
+    backend.worker_threads = lambda threads: ThreadPoolExecutor(1)
 
 
-def adamw_in_whole_arrays():
-    from miniclip import optim
+def freed_memory_returned():
+    training.keep_freed_memory = lambda: None
 
-    optim.BLOCK = 1 << 40
+
+def a_heap_for_each_thread():
+    keep = training.keep_freed_memory
+    training.keep_freed_memory = lambda: keep(heaps=backend.cpu_count() + 1)
 
 
 def quick_gelu_as_written():
-    from miniclip import transformer
-
     def quick_gelu(x):
         sigmoid = (np.tanh(0.851 * x) + 1) * 0.5
         return x * sigmoid, lambda dy: dy * (sigmoid + 1.702 * x * sigmoid * (1 - sigmoid))
@@ -77,165 +64,179 @@ def quick_gelu_as_written():
 
 
 def rows_added_one_by_one():
-    from miniclip import text
+    def sum_by_id(rows, ids, count):
+        total = np.zeros((count, rows.shape[1]), rows.dtype)
+        np.add.at(total, ids, rows)
+        return total
 
-    def embedding(ids, weight):
-        def backward(dy):
-            dweight = np.zeros_like(weight)
-            np.add.at(dweight, ids.reshape(-1), dy.reshape(-1, dy.shape[-1]))
-            return {"weight": dweight}
-
-        return weight[ids], backward
-
-    text.embedding = embedding
+    layers.sum_by_id = sum_by_id
 
 
-def activations_kept():
-    from miniclip import text, transformer, vit
-
-    stack = transformer.transformer
-    text.transformer = vit.transformer = lambda *args: stack(*args[:-1], once=False)
+def adamw_in_whole_arrays():
+    optim.BLOCK = 1 << 40
 
 
-def quick_gelu_in_pieces():
-    from miniclip import transformer
+# ------------------------------------------------------------------------------------------ put in
 
-    piece = 1 << 14  # numbers: four arrays of them stay in the second cache
 
-    def quick_gelu(x):
-        sigmoid, y = np.empty_like(x), np.empty_like(x)
-        flat = [a.reshape(-1) for a in (x, sigmoid, y)]
-        for start in range(0, x.size, piece):
-            a, s, out = (b[start : start + piece] for b in flat)
-            np.tanh(np.multiply(a, 0.851, out=s), out=s)
-            s += 1
-            s *= 0.5
-            np.multiply(a, s, out=out)
+def sums_as_products():
+    def mean(x):
+        rows = x.reshape(-1, x.shape[-1])
+        return (rows @ np.ones(x.shape[-1], x.dtype)).reshape(*x.shape[:-1], 1) / x.shape[-1]
+
+    def layer_norm(x, weight, bias, eps=1e-5):
+        centred = x - mean(x)
+        inverse = 1 / np.sqrt(mean(centred * centred) + eps)
+        normalised = centred * inverse
+        y = normalised * weight
+        y += bias
 
         def backward(dy):
-            d, dy = np.empty_like(x), dy.reshape(-1)
-            for start in range(0, x.size, piece):
-                e, s, out = (b[start : start + piece] for b in (d.reshape(-1), flat[1], flat[2]))
-                np.subtract(1, s, out=e)
-                e *= out
-                e *= 1.702
-                e += s
-                e *= dy[start : start + piece]
+            d, ones = dy * weight, np.ones(dy.size // dy.shape[-1], dy.dtype)
+            dx = d - mean(d)
+            dx -= normalised * mean(d * normalised)
+            dx *= inverse
+            rows = (ones @ part.reshape(len(ones), -1) for part in (dy * normalised, dy))
+            return dx, dict(zip(("weight", "bias"), rows))
+
+        return y, backward
+
+    def softmax(x):
+        y = x - x.max(-1, keepdims=True)
+        np.exp(y, out=y)
+        y *= 1 / (mean(y) * y.shape[-1])
+
+        def backward(dy):
+            d = dy * y
+            d -= y * (mean(d) * y.shape[-1])
             return d
 
         return y, backward
 
-    transformer.quick_gelu = quick_gelu
+    attention.softmax = softmax
+    for module in (transformer, last_block, vit, text_encoder):
+        module.layer_norm = layer_norm
 
 
-def sigmoid_by_exp():
-    from miniclip import transformer
-
-    def quick_gelu(x):
-        sigmoid = np.exp(-1.702 * x)
-        sigmoid += 1
-        np.reciprocal(sigmoid, out=sigmoid)
-        y = x * sigmoid
+def products_in_place():
+    def attend_heads(qkv, heads, mask=None):
+        q, k, v = attention.split_heads(qkv, 3, heads)
+        weights, softmax_ = attention.attention_weights(q @ k.swapaxes(-1, -2), q.shape[-1] ** -0.5, mask)
+        y = np.empty((*qkv.shape[:2], qkv.shape[2] // 3), qkv.dtype)
+        np.matmul(weights, v, out=attention.split_heads(y, 1, heads)[0])
 
         def backward(dy):
-            d = 1 - sigmoid
-            d *= y
-            d *= 1.702
-            d += sigmoid
-            d *= dy
-            return d
+            (dy,), dqkv = attention.split_heads(dy, 1, heads), np.empty_like(qkv)
+            dq, dk, dv = attention.split_heads(dqkv, 3, heads)
+            dscores = softmax_(dy @ v.swapaxes(-1, -2))
+            np.matmul(dscores, k, out=dq)
+            np.matmul(dscores.swapaxes(-1, -2), q, out=dk)
+            np.matmul(weights.swapaxes(-1, -2), dy, out=dv)
+            return dqkv
 
         return y, backward
 
-    transformer.quick_gelu = quick_gelu
+    attention.attend_heads = attend_heads
 
 
-# name: (what is there, what stands in its place, the model of cpu.py, what puts it there or None where the worker does)
+def activations_freed():
+    def transformer_once(x, p, *options):
+        steps = []
+        for block in p["resblocks"]:
+            x, backward_block = transformer.residual_block(x, block, *options[:3])
+            steps.append(backward_block)
+
+        def backward(dy):
+            grads = []
+            while steps:
+                dy, d_block = steps.pop()(dy)
+                grads.insert(0, d_block)
+            return dy, {"resblocks": grads}
+
+        return x, backward
+
+    last_block.transformer = transformer_once
+
+
+class Trick(NamedTuple):
+    """What it is, what stands there without it, the model of cpu.py, what changes it, whether miniclip has it."""
+
+    trick: str
+    instead: str
+    case: str
+    change: Callable
+    taken_out: bool = True
+
+
 TRICKS = {
-    "pool": ("a thread for each shard, BLAS at one thread", "one shard, BLAS on all threads", "b", None),
-    "last": ("the last block only where it is read", "the last block everywhere", "b", whole_last_block),
-    "heap": ("freed memory is kept for what comes next", "the C library as it comes", "b", None),
-    "sums": ("sums as products with ones", ".sum() and .mean()", "b", sums_by_reduction),
-    "views": (
-        "attention's products written where they belong",
-        "products, then transposed copies",
-        "b",
-        products_then_copies,
-    ),
-    "gelu": ("QuickGELU in one array", "QuickGELU as it is written", "b", quick_gelu_as_written),
-    "rows": ("the embedding's rows sorted, then added up", "add.at", "b", rows_added_one_by_one),
-    "adamw": ("AdamW in blocks", "AdamW in whole arrays", "c", adamw_in_whole_arrays),
-    "once": ("activations freed as the backward passes them", "kept until its end", "c", activations_kept),
-    "arenas": ("one heap for all threads", "a heap for each thread", "c", None),
+    "last": Trick("the last block only where it is read", "the last block everywhere", "b", last_block_everywhere),
+    "pool": Trick("a thread for each micro-batch, BLAS at one", "one micro-batch, BLAS on all", "b", one_micro_batch),
+    "heap": Trick("freed memory is kept for what comes next", "the C library as it comes", "b", freed_memory_returned),
+    "arenas": Trick("one heap for all threads", "a heap for each thread", "c", a_heap_for_each_thread),
+    "gelu": Trick("QuickGELU in one array", "QuickGELU as it is written", "b", quick_gelu_as_written),
+    "rows": Trick("the embedding's rows sorted, then summed", "np.add.at", "b", rows_added_one_by_one),
+    "adamw": Trick("AdamW in blocks", "AdamW in whole arrays", "c", adamw_in_whole_arrays),
+    "sums": Trick("sums as products with ones", ".sum() and .mean()", "b", sums_as_products, False),
+    "views": Trick("attention's products written into place", "products, then copies", "b", products_in_place, False),
+    "once": Trick("activations freed as the backward passes", "kept until its end", "c", activations_freed, False),
 }
-DID_NOT_PAY = {
-    "pieces": ("QuickGELU in whole arrays", "QuickGELU in pieces that stay in the cache", "b", quick_gelu_in_pieces),
-    "exp": ("the sigmoid by tanh", "the sigmoid by exp", "b", sigmoid_by_exp),
-}
-ALL = TRICKS | DID_NOT_PAY
 
 
-def measure(trick, rounds, threads, quick):
-    """{"seconds": {"with": […], "without": […]}, "memory": the same in bytes} of one trick."""
-    case = "b" if quick else ALL[trick][2]
-    sides = {"with": "ours", "without": f"without {trick}"}
-    running = {}
+def measure(name, rounds, threads, quick):
+    """{"case": …, "seconds": {"with": […], "without": […]}, "memory": the same in bytes} of one trick."""
+    trick, workers = TRICKS[name], {}
+    model, whole = "b" if quick else trick.case, 1 << 30 if name == "pool" else None
+    sides = {"ours": ("ours", model, threads, None, quick), name: ("ours", model, threads, whole, quick, None, name)}
     try:
-        for name, side in sides.items():
-            running[name] = Side(side, case, threads, 0, quick)
-        for side in running.values():
-            side.ask(do="step", times=2)
-        times = 1 if quick else max(1, round(0.5 / running["with"].ask(do="step", times=1)["seconds"]))
-        seconds = {name: [] for name in sides}
-        for turn in range(rounds):
-            for name in list(sides)[:: -1 if turn % 2 else 1]:
-                seconds[name].append(running[name].ask(do="step", times=times)["seconds"])
+        for side, arguments in sides.items():
+            workers[side] = start(*arguments)
+        check(workers, resnet=False)
+        seconds = time_sides(workers, "step", rounds, quick)
     finally:
-        for side in running.values():
-            side.close()
+        for worker in workers.values():
+            worker.close()
+    memory = {side: peak_memory(*arguments) for side, arguments in sides.items()}
+    ways = dict(zip(("with", "without") if trick.taken_out else ("without", "with"), sides))
     return {
-        "case": case,
-        "seconds": seconds,
-        "memory": {name: peak_memory(side, case, threads, 0, quick, None) for name, side in sides.items()},
+        "case": model,
+        "seconds": {way: seconds[side] for way, side in ways.items()},
+        "memory": {way: memory[side] for way, side in ways.items()},
     }
 
 
-def line(trick, result):
-    """A row of the table: what is there, what instead, the model, time without / with, memory without / with."""
-    have, instead, _, _ = ALL[trick]
-    each = [without / there for there, without in zip(result["seconds"]["with"], result["seconds"]["without"])]
+def row(name, result):
+    """A row of the table."""
+    middle, least, most = ratios(result["seconds"], "without", "with")
     memory = result["memory"]["without"] / result["memory"]["with"]
     return (
-        f"{have:48} {instead:44} ({result['case']})  {median(each):5.2f} ({min(each):.2f} to {max(each):.2f})  "
-        f"{memory:5.2f}"
+        f"{TRICKS[name].trick:42} {TRICKS[name].instead:29} ({result['case']})  "
+        f"{middle:5.2f} ({least:.2f} to {most:.2f})  {memory:6.2f}"
     )
 
 
 def main(arguments=None):
     """Measure, print, write. -> exit status"""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--trick", action="append", choices=list(ALL))
-    options.add_argument("--rounds", type=int, default=9)
-    options.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "tricks.json")
-    options.add_argument("--quick", action="store_true", help="batch 8, for tests")
-    options = options.parse_args(arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trick", action="append", choices=list(TRICKS), help="one; may be given again")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path, default=RESULTS / "tricks.json")
+    parser.add_argument("--quick", action="store_true", help="batch 8, for tests")
+    options = parser.parse_args(arguments)
     if options.rounds < 1:
         print(f"--rounds is {options.rounds}; it must be at least 1.", file=sys.stderr)
         return 2
-    from miniclip.backend import cpu_count
-
-    found = {"machine": machine(cpu_count()), "tricks": {}}
+    found = {"machine": machine(backend.cpu_count()), "tricks": {}}
     print(describe(found["machine"]))
-    print(f"\n{'what is there':48} {'in its place':44} model time without / with      memory")
+    print(f"\n{'trick':42} {'instead of it':29} model time without / with   memory")
     try:
-        for trick in options.trick or ALL:
-            if trick in DID_NOT_PAY and not any(done in DID_NOT_PAY for done in found["tricks"]):
-                print("tried, and not taken:")
-            found["tricks"][trick] = measure(trick, options.rounds, cpu_count(), options.quick)
-            print(line(trick, found["tricks"][trick]), flush=True)
+        for name in sorted(options.trick or TRICKS, key=lambda name: not TRICKS[name].taken_out):
+            if not TRICKS[name].taken_out and all(TRICKS[done].taken_out for done in found["tricks"]):
+                print("did not pay, and miniclip does without:")
+            found["tricks"][name] = measure(name, options.rounds, backend.cpu_count(), options.quick)
+            print(row(name, found["tricks"][name]), flush=True)
     except NotPossible as error:
         print(error, file=sys.stderr)
-        return 2
+        return error.status
     write_json(found, options.json)
     return 0
 

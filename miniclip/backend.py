@@ -1,13 +1,13 @@
 """Where arrays live and how work is spread: NumPy or CuPy, one device, a few threads.
 
-There is no global switch. A function asks the array it was given for its library and the same line
-then runs on the processor or on the graphics card; moving a model is moving its arrays.
+There is no global switch. A function asks the array it was given for its library, and the same line then runs
+on the processor or on the graphics card; moving a model is moving its arrays.
 """
 
-import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import wraps
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -22,6 +22,25 @@ def array_module(x):
     return np
 
 
+def dispatch(plain):
+    """A function that a kernel may stand in for, where its arrays are of another library.
+
+    `layer_norm.register(cupy.ndarray, kernel)` sends every call with an array of that type to `kernel`, which
+    takes the same arguments and gives the same results. `layer_norm.plain` is the original, and its specification.
+    """
+    kernels = {}
+
+    @wraps(plain)
+    def either(*args, **named):
+        for x in (*args, *named.values()) if kernels else ():
+            if type(x) in kernels:
+                return kernels[type(x)](*args, **named)
+        return plain(*args, **named)
+
+    either.plain, either.register = plain, kernels.__setitem__
+    return either
+
+
 def to_array_on(device):
     """The function that brings one array to `device`, "cpu" or "gpu".
 
@@ -32,48 +51,9 @@ def to_array_on(device):
         return lambda x: np.asarray(x) if array_module(x) is np else x.get()
     if device != "gpu":
         raise ValueError(f"device is {device!r}; choose 'cpu' or 'gpu'.")
-    cupy = usable_cupy()
+    from .gpu import to_gpu
 
-    def to_gpu(x):
-        try:
-            return cupy.asarray(x)
-        except MemoryError as error:
-            raise out_of_memory(error) from None
-
-    return to_gpu
-
-
-def usable_cupy():
-    """The module `cupy`, once it has added two numbers on a graphics card; ValueError where it cannot."""
-    try:
-        import cupy
-    except ModuleNotFoundError as error:
-        if error.name != "cupy":
-            raise ValueError(f"CuPy is installed but cannot be imported ({_why(error)}); use device 'cpu'.") from error
-        raise ValueError(
-            "device 'gpu' needs CuPy, which is not installed: pip install 'miniclip[gpu]', or use device 'cpu'."
-        ) from error
-    except (ImportError, RuntimeError, OSError) as error:  # built for another CUDA, a library that is missing
-        raise ValueError(f"CuPy is installed but cannot be imported ({_why(error)}); use device 'cpu'.") from error
-    try:
-        # `import cupy` succeeds on a machine without a graphics card, and a card that is there may not work: ask.
-        if cupy.cuda.is_available():
-            cupy.zeros(1) + 1
-            return cupy
-        reason = "the driver counts none" if cupy.cuda.runtime.getDeviceCount() == 0 else ""
-    except MemoryError as error:
-        raise out_of_memory(error) from None
-    except Exception as error:  # CuPy's errors have no common ancestor
-        reason = _why(error)
-    raise ValueError(
-        f"CuPy is installed but finds no usable graphics card{f' ({reason})' * bool(reason)}; use device 'cpu'."
-    )
-
-
-def _why(error):
-    """The last line of an error that says anything, without its full stop."""
-    lines = [line.strip(" .") for line in str(error).splitlines() if any(map(str.isalnum, line))]
-    return lines[-1][:200] if lines else type(error).__name__
+    return to_gpu()
 
 
 class OutOfMemory(MemoryError):
@@ -84,18 +64,18 @@ def out_of_memory(error):
     """A new `OutOfMemory` for any MemoryError: of NumPy, Python or CuPy, or with the same text where it is one."""
     if isinstance(error, OutOfMemory):
         return OutOfMemory(str(error))
-    if type(error).__module__.partition(".")[0] != "cupy":
-        return OutOfMemory(
-            f"the machine's memory ran out{f' ({_why(error)})' * bool(str(error))}; "
-            "less is needed for a smaller batch or a smaller model."
-        )
-    import cupy
+    if type(error).__module__.partition(".")[0] == "cupy":
+        from .gpu import full_card
 
-    free, total = cupy.cuda.Device().mem_info
-    return OutOfMemory(
-        f"the graphics card's memory ran out: it has {total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB of "
-        f"them free ({_why(error)}); use device 'cpu', or a smaller batch or model."
-    )
+        return OutOfMemory(full_card(error))
+    reason = f" ({last_line(error)})" if str(error) else ""
+    return OutOfMemory(f"the machine's memory ran out{reason}; less is needed for a smaller batch or a smaller model.")
+
+
+def last_line(error):
+    """The last line of an error that says anything, without its full stop."""
+    lines = [line.strip(" .") for line in str(error).splitlines() if any(map(str.isalnum, line))]
+    return lines[-1][:200] if lines else type(error).__name__
 
 
 def cpu_count():
@@ -103,32 +83,15 @@ def cpu_count():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def keep_freed_memory(heaps=1):
-    """Ask the C library to keep large arrays that are freed for those that come next, where it is glibc.
-
-    It would give each back to the system and fetch new, empty pages for the next: a training step, which
-    makes the same arrays again and again, then spends much of its time on page faults. heaps: with one for each
-    thread, what a thread frees waits for that thread.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library
-        return
-    mmap_threshold, trim_threshold, arenas = -3, -1, -8  # malloc.h
-    mallopt(arenas, heaps)
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, (1 << 31) - 1)
-
-
 @contextmanager
 def worker_threads(threads=None):
     """A pool whose workers each do whole matrix products alone: `with worker_threads(2) as pool`.
 
-    BLAS is held to one thread meanwhile. Several small products side by side waste less than one
-    product split among the threads, and the bits of a result no longer depend on how many there are.
+    BLAS is held to one thread meanwhile. Several small products side by side waste less than one product split
+    among the threads, and the bits of a result do not depend on how many there are.
 
-    Parameters: threads: int, or None for as many as there are processors.
-    Yields an `Executor`; `pool.map(f, shards)` keeps the order of the shards.
+    threads: int, or None for as many as there are processors. Yields an `Executor`, whose `map` keeps the order.
+    Raises ValueError for fewer than one.
     """
     threads = cpu_count() if threads is None else threads
     if threads < 1:

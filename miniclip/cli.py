@@ -6,16 +6,17 @@ import math
 import os
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
+from textwrap import fill
 
 from .backend import out_of_memory
-from .data import load_data
-from .gpu import PRECISIONS
-from .model import MODELS
-from .training import PRESETS, TrainConfig, TrainingDiverged, preset, train
-from .training.clock import DATA, Clock
+from .checkpoints import load
+from .data import emoji_names, emoji_pictures, load_data
+from .evaluation import evaluate, nearest_pixel_baseline, search
+from .gpu import PRECISIONS, compute_dtype
+from .init import MODELS
+from .training import PRESETS, Phases, TrainConfig, TrainingDiverged, preset, train
 from .tree import flatten
 
 
@@ -25,8 +26,8 @@ def main(arguments=None):
     try:
         return options.run(options) or 0
     except (ValueError, OSError, TrainingDiverged, MemoryError) as error:
-        said = out_of_memory(error) if isinstance(error, MemoryError) else error
-        print(f"miniclip: {said}", file=sys.stderr)
+        sentence = out_of_memory(error) if isinstance(error, MemoryError) else error
+        print(f"miniclip: {sentence}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("miniclip: interrupted; a training run goes on with --resume.", file=sys.stderr)
@@ -35,62 +36,53 @@ def main(arguments=None):
 
 def run_train(options):
     """train: data -> a run's folder with the model, the log and the last checkpoint."""
-    started = time.perf_counter()
+    phases = Phases()
     if os.environ.get("OPENBLAS_CORETYPE"):
         print(
             f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} is set: if the processor is a newer one, matrix "
             "products run at half their speed; unset it."
         )
     name = options.preset or ("shapes" if options.data == "shapes" else "default")
-    changes = {field.name: getattr(options, field.name, None) for field in fields(TrainConfig)}
-    recipe = preset(name, **changes)
-    if options.device == "cpu" and recipe.precision != "float32":
-        raise ValueError(
-            f"precision {recipe.precision!r} gains nothing on the processor, which computes slowly in "
-            "anything but float32; leave it out, or use --device gpu."
-        )
-    clock = Clock() if options.profile else None
-    with clock.phase(DATA) if clock else nullcontext():
-        data, evaluations = load_data(options.data, seed=recipe.seed, hold_out_style=options.hold_out)
+    config = preset(name, **{field.name: getattr(options, field.name, None) for field in fields(TrainConfig)})
+    compute_dtype(config.precision, options.device)
+    with phases("reading the data"):
+        data, evaluations = load_data(options.data, seed=config.seed, hold_out_style=options.hold_out)
     captions = len(set(data.concept.tolist()))
-    if recipe.batch > captions > 1 and options.batch is None:
-        print(f"The preset's batch of {recipe.batch} is more than the {captions} different captions: using {captions}.")
-        recipe = replace(recipe, batch=captions)
+    if config.batch_size > captions > 1 and options.batch_size is None:
+        print(f"The preset's batch of {config.batch_size} is more than the {captions} different captions: ", end="")
+        print(f"using {captions}.")
+        config = replace(config, batch_size=captions)
     out = options.out or f"runs/{Path(options.data).name}-{name}"
+    source = f"{data.name}: {', '.join(data.styles)}" if data.styles else data.name
     print(
-        f"Training {recipe.model} on {len(data)} pictures of {captions} things ({data.name}"
-        f"{': ' + ', '.join(data.styles) if data.styles else ''}), {recipe.steps} steps of {recipe.batch}, "
-        f"into {out}"
+        f"Training {config.model} on {len(data)} pictures of {captions} things ({source}), {config.steps} steps of "
+        f"{config.batch_size}, into {out}"
     )
-    clip, _ = train(data, recipe, evaluations, out, options.threads, options.device, options.resume, clock=clock)
+    where = {"threads": options.threads, "device": options.device, "resume": options.resume}
+    clip, _ = train(data, config, evaluations, out, **where, phases=phases if options.profile else None)
     count = sum(leaf.size for leaf in flatten(clip.params).values())
+    seconds = time.perf_counter() - phases.started
     print(
-        f"{count / 1e6:.2f} M parameters, 1/τ = {math.exp(clip.params['logit_scale']):.1f}, "
-        f"{time.perf_counter() - started:.0f} s. Saved {out}/model.safetensors: try\n"
-        f"  python -m miniclip evaluate {out}"
+        f"{count / 1e6:.2f} M parameters, 1/τ = {math.exp(clip.params['logit_scale']):.1f}, {seconds:.0f} s. ", end=""
     )
-    if clock:
-        print(f"\n{clock}")
+    print(f"Saved {out}/model.safetensors: try\n  python -m miniclip evaluate {out}")
+    if options.profile:
+        print(f"\n{phases}")
 
 
 def run_evaluate(options):
     """evaluate: accuracy of a checkpoint on the data's zero-shot evaluations."""
-    from .checkpoints import load
-    from .evaluation import evaluate
-
     clip = load(options.checkpoint, device=options.device)
     name = options.data or clip.about.get("data", "emoji")
     if not options.data and name not in ("emoji", "shapes") and not Path(name).exists():
         raise ValueError(f"this model was trained on {name!r}, which is not here; say with --data where it is.")
     # The seed decides which pictures of a folder training did not see.
-    seed = clip.about.get("recipe", {}).get("seed", 0)
-    data, evaluations = load_data(name, seed=seed, hold_out_style=options.hold_out)
+    config = clip.about.get("config") or clip.about.get("recipe") or {}
+    data, evaluations = load_data(name, seed=config.get("seed", 0), hold_out_style=options.hold_out)
     if not evaluations:
         raise ValueError(f"{name} has too few pictures for some to be kept from training, so there is nothing to ask.")
     results = [evaluate(clip, evaluation) for evaluation in evaluations]
     if name == "emoji":
-        from .evaluation import nearest_pixel_baseline
-
         results[0]["nearest_pixels_top1"] = nearest_pixel_baseline(data, evaluations[0])
     if options.json:
         print(json.dumps(results, indent=2))
@@ -103,34 +95,25 @@ def run_evaluate(options):
             f"{row['top5']:7.1%}   {row['ensemble_top1']:7.1%} {row['ensemble_top5']:7.1%}"
         )
         if "nearest_pixels_top1" in row:
-            what = "  nearest training picture by pixels"
-            print(f"{what:36} {'':8} {'':6} {'':7}   {row['nearest_pixels_top1']:7.1%}")
+            print(f"{'  nearest training picture by pixels':61}{row['nearest_pixels_top1']:7.1%}")
 
 
 def run_search(options):
     """search: emoji by a description, the best first."""
-    import numpy as np
-
-    from .checkpoints import load
-    from .data import emoji_names, emoji_pictures
-    from .evaluation import search
-
     if options.count < 1:
         raise ValueError(f"--count is {options.count}; it must be at least 1.")
     clip = load(options.checkpoint, device=options.device)
     pictures, codes = emoji_pictures(options.style)
     known = {entry["code"]: entry for entry in emoji_names()}
     best, scores = search(clip, options.query, pictures, options.count)
-    for i, score in zip(np.atleast_1d(best), np.atleast_1d(scores)):
-        entry = known[codes[int(i)]]
-        print(f"{entry['char']}\t{float(score):.3f}\t{entry['name']}")
+    for i, score in zip(best.tolist(), scores.tolist()):
+        entry = known[codes[i]]
+        print(f"{entry['char']}\t{score:.3f}\t{entry['name']}")
 
 
 def run_classify(options):
     """classify: how likely each label is for each picture."""
     from PIL import Image, ImageOps
-
-    from .checkpoints import load
 
     labels = [label.strip() for label in options.labels.split(",") if label.strip()]
     if len(labels) < 2:
@@ -150,204 +133,91 @@ def run_classify(options):
 
 
 def run_gradcheck(options):
-    """gradcheck: every backward pass of the house against its forward pass. Exit status 1 if one is wrong."""
-    from threadpoolctl import threadpool_limits
+    """gradcheck: every backward pass of the library against its forward pass. Exit status 1 if one is wrong."""
+    from .gradcheck.command import run_command
 
-    from .gradcheck import check_layer, find_cases
-
-    started = time.perf_counter()
-    if options.seed < 0:
-        raise ValueError(f"--seed is {options.seed}; it must be at least 0.")
-    names = find_cases(options.layer or ["*"])
-    methods = options.method or ["complex", "central", "adjoint"]
-    if options.plot:
-        plot_v_curve(names, options.seed, options.plot)
-    if not options.json:
-        print(
-            f"Backward passes in {options.dtype} at random parameters with random cotangents (seed {options.seed}): "
-            f"the worst relative error by each method.\n\n{'':30} {'arrays':>6} {'numbers':>8}"
-            + "".join(f" {method:>10}" for method in methods)
-        )
-    reports = []
-    for name in names:
-        with threadpool_limits(limits=1):  # the matrices are tiny: threads would only wait for each other
-            found = [check_layer(name, options.seed, method=method, dtype=options.dtype) for method in methods]
-        reports += found
-        if not options.json:
-            rows = found[0].rows
-            print(
-                f"{name:30} {len(rows):6} {sum(math.prod(row.shape) for row in rows):8}"
-                + "".join(f" {report.max_error:10.1e}" for report in found)
-                + ("   ok" if all(report.ok for report in found) else "   WRONG"),
-                flush=True,
-            )
-    wrong = [report for report in reports if not report.ok]
-    if options.json:
-        print(
-            json.dumps(
-                {
-                    "dtype": options.dtype,
-                    "seed": options.seed,
-                    "ok": not wrong,
-                    "reports": [report.to_json() for report in reports],
-                },
-                indent=2,
-            )
-        )
-        return int(bool(wrong))
-    for report in reports if options.layer else wrong:
-        print(f"\n{report}")
-    worst = (
-        max((report for report in reports if report.method == method), key=lambda report: report.max_error)
-        for method in methods
-    )
-    print(
-        "\nworst error: "
-        + ", ".join(
-            f"{report.method} {report.max_error:.1e} in {report.function} (at most {report.tolerance:.0e})"
-            for report in worst
-        )
-    )
-    print(
-        f"{len(wrong)} of {len(reports)} checks are wrong."
-        if wrong
-        else f"All {len(reports)} checks are right, in {time.perf_counter() - started:.0f} s."
-    )
-    return int(bool(wrong))
+    return run_command(options)
 
 
-def plot_v_curve(names, seed, path):
-    """Draw the error of one layer's derivatives against their step into a picture file."""
-    from .gradcheck import draw_case, v_curve
-    from .plots import v_curve as draw
-
-    if len(names) != 1:
-        raise ValueError("--plot draws one layer: say with --layer which.")
-    f, args, options = draw_case(names[0], seed)
-    figure = draw(v_curve(f, *args, exclude=options.get("exclude", ()), seed=seed), f"Derivatives of {names[0]}")
-    try:
-        figure.savefig(path)
-    except ValueError as error:  # a file type that matplotlib cannot write
-        raise ValueError(f"the picture cannot be written to {path}: {error}") from None
+TRAIN = (  # flags of `train`: names, and what argparse takes
+    ("--data", {"default": "emoji"}, "emoji, shapes, or a folder with captions.csv (columns image, caption) or one "
+     "subfolder a class (default: emoji)"),
+    ("--preset", {"choices": PRESETS}, "a whole configuration (default: default, or shapes for shapes)"),
+    ("--model", {"choices": MODELS}, "the architecture, instead of the preset's"),
+    ("--out", {}, "folder of the run (default: runs/<data>-<preset>)"),
+    ("--resume", {"action": "store_true"}, "go on with the run in --out, to the same bits"),
+    ("--seed", {"type": int}, "of everything random (default: 0)"),
+    ("--steps", {"type": int}, "instead of the preset's"),
+    ("--batch-size --batch", {"type": int}, "pairs a step, instead of the preset's"),
+    ("--micro-batch --shard", {"type": int}, "pairs embedded together, instead of the preset's"),
+    ("--recompute", {"action": "store_true", "default": None}, "keep no activations but run micro-batches again: less "
+     "memory, a third more time"),
+    ("--learning-rate", {"type": float}, "instead of the preset's"),
+    ("--evaluate-every", {"type": int, "metavar": "STEPS"}, "also evaluate during training"),
+    ("--threads", {"type": int}, "micro-batches at once (default: one a processor); no matter for the result"),
+    ("--precision", {"choices": PRECISIONS}, "of the encoders' products, on a GPU: tf32 and bfloat16 are several times "
+     "faster (default: float32)"),
+    ("--profile", {"action": "store_true"}, "print at the end where the time went"),
+    ("--hold-out", {"metavar": "STYLE"}, "emoji: leave this training style out and be tested on it, never looking at "
+     "Fluent; for choosing configurations"),
+)  # fmt: skip
+CHECKPOINT = {"default": "emoji"}
+EVALUATE = (
+    ("checkpoint", {"nargs": "?", **CHECKPOINT}, "emoji (the one that ships), a file, a folder, or the name of a model "
+     "that was downloaded, openai/clip-vit-base-patch32 (default: emoji)"),
+    ("--data", {}, "as for train (default: what it was trained on)"),
+    ("--hold-out", {"metavar": "STYLE"}, "emoji: the style to be tested on (default: fluent)"),
+    ("--json", {"action": "store_true"}, "print JSON"),
+)  # fmt: skip
+SEARCH = (
+    ("query", {}, "a few words"),
+    ("--style", {"default": "fluent"}, "whose pictures to search (default: fluent, which it never saw)"),
+    ("--count", {"type": int, "default": 10}, "how many to print (default: 10)"),
+    ("--checkpoint", CHECKPOINT, "as for evaluate (default: emoji)"),
+)
+CLASSIFY = (
+    ("pictures", {"nargs": "+"}, "image files"),
+    ("--labels", {"required": True}, "names separated by commas"),
+    ("--template", {"action": "append"}, 'a prompt such as "a drawing of {}"; may be repeated'),
+    ("--count", {"type": int, "default": 5}, "how many to print (default: 5)"),
+    ("--checkpoint", CHECKPOINT, "as for evaluate (default: emoji)"),
+)
+GRADCHECK = (
+    ("--layer", {"action": "append", "metavar": "NAME"}, "only this one, in full, or '*resnet*'; may be repeated "
+     "(default: all)"),
+    ("--method", {"action": "append", "choices": ("complex", "central", "richardson", "adjoint")},
+     "may be repeated (default: complex, central, adjoint)"),
+    ("--dtype", {"choices": ("float64", "float32"), "default": "float64"},
+     "precision of the backward pass (default: float64)"),
+    ("--seed", {"type": int, "default": 0}, "decides sizes, numbers and cotangents (default: 0)"),
+    ("--plot", {"metavar": "FILE"}, "draw error against step for one --layer, as PNG, PDF or SVG"),
+    ("--json", {"action": "store_true"}, "print JSON"),
+)  # fmt: skip
+COMMANDS = (
+    ("train", run_train, TRAIN, "Train CLIP and evaluate it zero-shot.", "--data photos/ --out runs/photos"),
+    ("evaluate", run_evaluate, EVALUATE, "Zero-shot accuracy of a checkpoint.", "emoji"),
+    ("search", run_search, SEARCH, "Find emoji by a description.", '"yellow fruit" --style noto'),
+    ("classify", run_classify, CLASSIFY, "Name a picture, given the possible names.",
+     'picture.png --labels "a dog,a cat,a red car"'),
+    ("gradcheck", run_gradcheck, GRADCHECK, "Prove every backward pass against its forward pass: complex step, central "
+     "differences and the adjoint test at random points. Exit status 1 if one is wrong.",
+     "--layer layer_norm --method complex"),
+)  # fmt: skip
 
 
 def parser():
     """The argparse parser of all commands."""
     top = argparse.ArgumentParser(prog="python -m miniclip", description="CLIP by hand in NumPy and CuPy.")
     commands = top.add_subparsers(required=True, metavar="command")
-
-    def command(name, run, help, example):
-        sub = commands.add_parser(
-            name,
-            help=help,
-            description=help,
-            epilog=f"example: python -m miniclip {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        sub.set_defaults(run=run)
-        sub.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to compute (default: cpu)")
-        return sub
-
-    t = command(
-        "train",
-        run_train,
-        "Train CLIP and evaluate it zero-shot.",
-        "train --data photos/ --out runs/photos --steps 400",
-    )
-    t.add_argument(
-        "--data",
-        default="emoji",
-        help="emoji, shapes, or a folder with captions.csv (columns image, "
-        "caption) or one subfolder a class (default: emoji)",
-    )
-    t.add_argument("--preset", choices=PRESETS, help="a whole recipe (default: default, or shapes for shapes)")
-    t.add_argument("--model", choices=MODELS, help="the architecture, instead of the preset's")
-    t.add_argument("--out", help="folder of the run (default: runs/<data>-<preset>)")
-    t.add_argument("--resume", action="store_true", help="go on with the run in --out, to the same bits")
-    t.add_argument("--seed", type=int, help="of everything random (default: 0)")
-    t.add_argument("--steps", type=int, help="instead of the preset's")
-    t.add_argument("--batch", type=int, help="instead of the preset's")
-    t.add_argument("--shard", type=int, help="pairs embedded together, instead of the preset's")
-    t.add_argument(
-        "--recompute",
-        action="store_true",
-        default=None,
-        help="keep no activations but run shards again: less memory, a third more time",
-    )
-    t.add_argument("--learning-rate", type=float, help="instead of the preset's")
-    t.add_argument("--evaluate-every", type=int, metavar="STEPS", help="also evaluate during training")
-    t.add_argument(
-        "--threads", type=int, help="shards at once (default: one a processor); the result does not depend on it"
-    )
-    t.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="of the encoders' products, on a GPU: tf32 and bfloat16 are several times faster (default: float32)",
-    )
-    t.add_argument("--profile", action="store_true", help="tell at the end where the time went, by phase and by layer")
-    t.add_argument(
-        "--hold-out",
-        metavar="STYLE",
-        help="emoji: leave this training style out and be tested on it, never looking at Fluent; for choosing recipes",
-    )
-
-    e = command("evaluate", run_evaluate, "Zero-shot accuracy of a checkpoint.", "evaluate emoji")
-    e.add_argument(
-        "checkpoint",
-        nargs="?",
-        default="emoji",
-        help="emoji (the one that ships), a file, a folder, or "
-        "the name of a model that was downloaded, openai/clip-vit-base-patch32 (default: emoji)",
-    )
-    e.add_argument("--data", help="as for train (default: what it was trained on)")
-    e.add_argument("--hold-out", metavar="STYLE", help="emoji: the style to be tested on (default: fluent)")
-    e.add_argument("--json", action="store_true", help="print JSON")
-
-    s = command("search", run_search, "Find emoji by a description.", 'search "yellow fruit" --style noto')
-    s.add_argument("query", help="a few words")
-    s.add_argument("--style", default="fluent", help="whose pictures to search (default: fluent, which it never saw)")
-    s.add_argument("--count", type=int, default=10, help="how many to print (default: 10)")
-    s.add_argument("--checkpoint", default="emoji", help="as for evaluate (default: emoji)")
-
-    c = command(
-        "classify",
-        run_classify,
-        "Name a picture, given the possible names.",
-        'classify picture.png --labels "a dog,a cat,a red car"',
-    )
-    c.add_argument("pictures", nargs="+", help="image files")
-    c.add_argument("--labels", required=True, help="names separated by commas")
-    c.add_argument("--template", action="append", help='a prompt such as "a drawing of {}"; may be repeated')
-    c.add_argument("--count", type=int, default=5, help="how many to print (default: 5)")
-    c.add_argument("--checkpoint", default="emoji", help="as for evaluate (default: emoji)")
-
-    g = commands.add_parser(
-        "gradcheck",
-        help="Prove every backward pass against its forward pass.",
-        description="Prove every backward pass against its forward pass: complex step, central "
-        "differences and the adjoint test at random points. Exit status 1 if one is wrong.",
-        epilog="example: python -m miniclip gradcheck --layer layer_norm --method complex",
-    )
-    g.set_defaults(run=run_gradcheck)
-    g.add_argument(
-        "--layer",
-        action="append",
-        metavar="NAME",
-        help="only this one, in full, or '*resnet*'; may be repeated (default: all)",
-    )
-    g.add_argument(
-        "--method",
-        action="append",
-        choices=("complex", "central", "richardson", "adjoint"),
-        help="may be repeated (default: complex, central, adjoint)",
-    )
-    g.add_argument(
-        "--dtype",
-        choices=("float64", "float32"),
-        default="float64",
-        help="precision of the backward pass (default: float64)",
-    )
-    g.add_argument("--seed", type=int, default=0, help="decides sizes, numbers and cotangents (default: 0)")
-    g.add_argument("--plot", metavar="FILE", help="draw error against step for one --layer, as PNG, PDF or SVG")
-    g.add_argument("--json", action="store_true", help="print JSON")
+    for name, run, flags, text, example in COMMANDS:
+        unwrapped = {"formatter_class": argparse.RawDescriptionHelpFormatter}  # an example is there to be copied
+        epilog = f"example: python -m miniclip {name} {example}"
+        command = commands.add_parser(name, help=text, description=fill(text), epilog=epilog, **unwrapped)
+        command.set_defaults(run=run)
+        if name != "gradcheck":
+            command.add_argument(
+                "--device", choices=("cpu", "gpu"), default="cpu", help="where to compute (default: cpu)"
+            )
+        for names, settings, words in flags:
+            command.add_argument(*names.split(), help=words, **settings)
     return top

@@ -5,20 +5,15 @@ convolution is one matrix product with nothing to rearrange, and the patches of 
 gathered in long runs. Weights keep PyTorch's layout (O, C, kh, kw).
 """
 
-from functools import wraps
-
-import numpy as np
-
-from .backend import array_module
-from .layers import linear, sum_rows
+from .backend import array_module, dispatch
+from .layers import linear
 
 
 def conv2d(x, weight, bias=None, stride=1, padding=0):
     """y[n, i, j] = b + Σ_uv W[:, :, u, v] x[n, i·stride + u − padding, j·stride + v − padding].
 
-    x (N, H, W, C), weight (O, C, kh, kw), bias (O,) or None -> y (N, H', W', O),
-    H' = (H + 2·padding − kh) // stride + 1. backward(dy, input_gradient=True) -> (dx, grads); dx is
-    None where it was not asked for.
+    x (N, H, W, C), weight (O, C, kh, kw), bias (O,) or None -> y (N, H', W', O), H' = (H + 2·padding − kh) // stride
+    + 1. backward(dy, input_gradient=True) -> (dx, grads); dx is None where it was not asked for.
     """
     out, channels, kh, kw = weight.shape
     if kh == kw == stride == 1 and padding == 0:
@@ -91,31 +86,7 @@ def scatter_patches(patches, shape, kh, kw, stride, padding):
     return padded[:, padding : padding + h, padding : padding + w]
 
 
-def in_single(layer):
-    """The layer, which computes 16-bit arrays as float32 and rounds its output and dx: it is all sums."""
-
-    @wraps(layer)
-    def either(x, *arrays, **others):
-        if x.dtype.itemsize != 2:
-            return layer(x, *arrays, **others)
-        others = {name: _as_single(value) for name, value in others.items()}
-        y, backward = layer(*map(_as_single, (x, *arrays)), **others)
-
-        def backward_half(dy):
-            dx, grads = backward(_as_single(dy))
-            return dx.astype(x.dtype), grads
-
-        return y.astype(x.dtype), backward_half
-
-    return either
-
-
-def _as_single(value):
-    """An array as float32; anything else, a number or a flag, as it is."""
-    return value.astype(np.float32) if hasattr(value, "astype") else value
-
-
-@in_single
+@dispatch
 def batch_norm(x, weight, bias, running_mean, running_var, training=False, eps=1e-5):
     """y = γ (x − mean) / √(variance + ε) + β, per channel (Ioffe & Szegedy 2015).
 
@@ -131,7 +102,7 @@ def batch_norm(x, weight, bias, running_mean, running_var, training=False, eps=1
     count = x.shape[0] * repeat
 
     def total(values):  # Σ over everything but channels
-        return sum_rows(values).reshape(repeat, channels).sum(0)
+        return values.sum(0).reshape(repeat, channels).sum(0)
 
     def spread(values):  # (C,) -> one row
         return xp.broadcast_to(values, (repeat, channels)).reshape(-1)

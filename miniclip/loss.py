@@ -16,8 +16,7 @@ the truth, so with I the identity
 ΣG = 0 always: what the loss pulls together it takes from what it pushes apart.
 """
 
-from .backend import array_module
-from .gpu.kernels import has_twin
+from .backend import array_module, dispatch
 from .layers import l2_normalize, softmax
 
 
@@ -51,7 +50,7 @@ def contrastive_loss(z_image, z_text, logit_scale):
     return loss, backward
 
 
-@has_twin
+@dispatch
 def symmetric_cross_entropy(similarity):
     """L of a matrix S (N, N) whose diagonal holds the true pairs; backward() -> G = ∂L/∂S (N, N).
 

@@ -11,14 +11,14 @@ import math
 
 import numpy as np
 
-from .backend import array_module
-from .gpu import kernels
-from .model import MAXIMUM_LOGIT_SCALE
+from .backend import array_module, dispatch
 from .train_step import is_statistic
 from .tree import flatten
 
-BLOCK = 1 << 17  # numbers updated at once: of fewer, Python is the most
+MAXIMUM_LOGIT_SCALE = math.log(100)
+KINDS = WEIGHT, VECTOR, STATISTIC = range(3)  # of a number: decayed, not decayed, a running average
 STATISTIC_RATE = 0.1  # PyTorch's momentum of batch normalisation's averages
+BLOCK = 1 << 17  # numbers updated at once: of fewer, Python is the most
 
 
 def learning_rate(step, steps, peak, warmup):
@@ -32,36 +32,28 @@ class AdamW:
     """The optimiser of one `Flat` of parameters, which it changes in place.
 
     Besides θ it keeps `average`, an exponential moving average of θ (Polyak): what is evaluated and kept. With
-    average_decay 0 that is θ itself. clip: the largest norm of the gradient, or None for any.
+    ema_decay 0 that is θ itself. max_grad_norm: the largest norm of the gradient, or None for any.
     `state()` and `restore()` give and take everything that the next step depends on.
     """
 
-    def __init__(self, params, beta1=0.9, beta2=0.98, eps=1e-6, weight_decay=0.2, clip=1.0, average_decay=0.0):
+    def __init__(self, params, beta1=0.9, beta2=0.98, eps=1e-6, weight_decay=0.2, max_grad_norm=1.0, ema_decay=0.0):
         xp = array_module(params.vector)
         self.params, self.beta1, self.beta2, self.eps = params, beta1, beta2, eps
-        self.weight_decay, self.clip, self.average_decay = weight_decay, clip, average_decay
-        self.count = 0
+        self.weight_decay, self.max_grad_norm, self.ema_decay, self.count = weight_decay, max_grad_norm, ema_decay, 0
         self.m, self.v = xp.zeros_like(params.vector), xp.zeros_like(params.vector)
-        self.average = params.like(params.vector.copy()) if average_decay else params
-        self._blocks = []  # (slice, "weight" | "vector" | "statistic")
-        kinds = None if xp is np else np.empty(params.vector.size, np.uint8)  # the same, number by number
+        self.average = params.like(params.vector.copy()) if ema_decay else params
+        self.kinds, self.blocks = np.empty(params.vector.size, np.uint8), []  # of each number; (slice, kind), in order
         leaves = flatten(params.tree)
         for name, place in params.slices.items():
-            kind = "statistic" if is_statistic(name) else "weight" if leaves[name].ndim > 1 else "vector"
-            if kinds is not None:
-                kinds[place] = kernels.KINDS.index(kind)
+            kind = STATISTIC if is_statistic(name) else WEIGHT if leaves[name].ndim > 1 else VECTOR
+            self.kinds[place] = kind
             for start in range(place.start, place.stop, BLOCK):
-                self._blocks.append((slice(start, min(start + BLOCK, place.stop)), kind))
-        self._kinds = None if kinds is None else xp.asarray(kinds)
+                self.blocks.append((slice(start, min(start + BLOCK, place.stop)), kind))
+        self.kinds = xp.asarray(self.kinds)
 
     def gradient_norm(self, gradient, map=map):
         """|g| over all parameters of the loss, a scalar of the arrays' library."""
-        vector = gradient.vector
-        if array_module(vector) is not np:
-            learned = vector * (self._kinds != kernels.KINDS.index("statistic"))
-            return (learned @ learned) ** 0.5
-        blocks = [place for place, kind in self._blocks if kind != "statistic"]
-        return sum(map(lambda place: vector[place] @ vector[place], blocks)) ** 0.5
+        return squared_norm(gradient.vector, self, map) ** 0.5
 
     def step(self, gradient, lr, map=map, norm=None):
         """One update from a `Flat` of gradients; returns their norm before clipping (Pascanu et al. 2013).
@@ -72,78 +64,27 @@ class AdamW:
         Afterwards logit_scale is bounded to ln 100, here and not in the forward pass, where a bound would
         have a gradient of zero.
         """
-        xp = array_module(gradient.vector)
+        xp, dtype = array_module(gradient.vector), self.m.dtype
         self.count += 1
-        shrink, finite = xp.ones((), self.m.dtype), xp.ones((), bool)
-        if self.clip is not None:
+        shrink, finite = xp.ones((), dtype), xp.ones((), bool)
+        if self.max_grad_norm is not None:
             norm = self.gradient_norm(gradient, map) if norm is None else norm
-            shrink, finite = xp.minimum(1, self.clip / (norm + 1e-6)).astype(self.m.dtype), xp.isfinite(norm)
-        step_size = lr / (1 - self.beta1**self.count)
-        correction = (1 - self.beta2**self.count) ** -0.5
-        follow = 1 - min(self.average_decay, self.count / (self.count + 9))  # a young average forgets faster
-
-        def update(block):
-            place, kind = block
-            theta, g, average = self.params.vector[place], gradient.vector[place], self.average.vector[place]
-            if kind == "statistic":
-                theta -= STATISTIC_RATE * g
-            else:
-                m, v = self.m[place], self.v[place]
-                # `part` is, in turn, (1 − β₁) g, (1 − β₂) g², √v̂ + ε and the step: one array for all.
-                part = g * ((1 - self.beta1) * shrink)
-                m *= self.beta1
-                m += part
-                part *= part
-                part *= (1 - self.beta2) / (1 - self.beta1) ** 2
-                v *= self.beta2
-                v += part
-                xp.sqrt(v, out=part)
-                part *= correction
-                part += self.eps
-                xp.divide(m, part, out=part)
-                part *= step_size
-                if kind == "weight":
-                    theta *= 1 - lr * self.weight_decay
-                theta -= part
-            if self.average is not self.params:
-                average *= 1 - follow
-                average += follow * theta
-
-        if xp is not np:  # `finite` stays there: nobody waits to read it
-            kernels.adamw(
-                self.params.vector,
-                gradient.vector,
-                self.m,
-                self.v,
-                self.average.vector,
-                self._kinds,
-                shrink,
-                finite,
-                lr=lr,
-                beta1=self.beta1,
-                beta2=self.beta2,
-                eps=self.eps,
-                step_size=step_size,
-                weight_decay=self.weight_decay,
-                correction=correction,
-                follow=follow,
-                statistic_rate=STATISTIC_RATE,
-            )
-        elif finite:
-            list(map(update, self._blocks))
+            shrink, finite = xp.minimum(1, self.max_grad_norm / (norm + 1e-6)).astype(dtype), xp.isfinite(norm)
+        update(gradient.vector, self, lr, shrink, finite, map)
         for tree in (self.params.tree, self.average.tree):
             xp.minimum(tree["logit_scale"], MAXIMUM_LOGIT_SCALE, out=tree["logit_scale"])
         return norm
 
+    def rates(self, lr):
+        """lr / (1 − β₁ᵗ), 1 / √(1 − β₂ᵗ), 1 − lr λ, and how far the average follows: a young one forgets faster."""
+        follow = 1 - min(self.ema_decay, self.count / (self.count + 9))
+        correction = (1 - self.beta2**self.count) ** -0.5
+        return lr / (1 - self.beta1**self.count), correction, 1 - lr * self.weight_decay, follow
+
     def state(self):
         """{"params", "m", "v", "average"}: vectors (P,), and "count": int. Not copies."""
-        return {
-            "params": self.params.vector,
-            "m": self.m,
-            "v": self.v,
-            "average": self.average.vector,
-            "count": self.count,
-        }
+        vectors = {"params": self.params.vector, "m": self.m, "v": self.v, "average": self.average.vector}
+        return vectors | {"count": self.count}
 
     def restore(self, state):
         """Go on from what `state()` gave. Raises ValueError when it is of another model."""
@@ -156,3 +97,50 @@ class AdamW:
                     )
                 mine[...] = state[name]
         self.count = int(state["count"])
+
+
+@dispatch
+def squared_norm(vector, optimizer, map=map):
+    """Σ g² over all numbers of a vector (P,) that are no statistics."""
+    blocks = [place for place, kind in optimizer.blocks if kind != STATISTIC]
+    return sum(map(lambda place: vector[place] @ vector[place], blocks))
+
+
+@dispatch
+def update(gradient, optimizer, lr, shrink, finite, map=map):
+    """AdamW's formula, in place, block by block, for a gradient (P,).
+
+    shrink (): the factor of clipping; finite (): where False, nothing changes; map: what works on the blocks.
+    """
+    beta1, beta2, eps = optimizer.beta1, optimizer.beta2, optimizer.eps
+    step_size, correction, keep, follow = optimizer.rates(lr)
+
+    def update_block(block):
+        place, kind = block
+        theta, average = optimizer.params.vector[place], optimizer.average.vector[place]
+        if kind == STATISTIC:
+            theta -= STATISTIC_RATE * gradient[place]
+        else:
+            m, v = optimizer.m[place], optimizer.v[place]
+            # `part` is, in turn, (1 − β₁) g, (1 − β₂) g², √v̂ + ε and the step: one array for all.
+            part = gradient[place] * ((1 - beta1) * shrink)
+            m *= beta1
+            m += part
+            part *= part
+            part *= (1 - beta2) / (1 - beta1) ** 2
+            v *= beta2
+            v += part
+            np.sqrt(v, out=part)
+            part *= correction
+            part += eps
+            np.divide(m, part, out=part)
+            part *= step_size
+            if kind == WEIGHT:
+                theta *= keep
+            theta -= part
+        if optimizer.average is not optimizer.params:
+            average *= 1 - follow
+            average += follow * theta
+
+    if finite:
+        list(map(update_block, optimizer.blocks))

@@ -5,8 +5,9 @@
 
 from .attention import causal_mask
 from .backend import array_module
-from .layers import embedding, layer_norm, linear, sum_rows
-from .transformer import activation_of, transformer
+from .last_block import transformer_at
+from .layers import embedding, layer_norm, linear
+from .transformer import activation_of
 
 
 def end_of_text(tokens, end_token):
@@ -24,14 +25,14 @@ def end_of_text(tokens, end_token):
     return is_end.argmax(-1)
 
 
-def encode_text(params, tokens, config, recompute=False, once=False):
+def encode_text(params, tokens, config, recompute=False):
     """Features of texts, before normalisation.
 
     params: a CLIP state dict as a tree; tokens (N, T) integers, T at most the context length; config:
     the model's. A text ends where the id `eos_token_id` first stands (without that key, the vocabulary's
     last); with `pool_type` "argmax", as in CLIP's older copies, at its largest id, whichever that is.
     Returns features (N, E) and backward; backward(dfeatures (N, E)) -> gradients, with the keys that
-    belong to the text encoder. recompute, once: as in `transformer`. Raises ValueError for a text that is too
+    belong to the text encoder. recompute: as in `transformer`. Raises ValueError for a text that is too
     long, without an end token, or with ids that the vocabulary does not have. Where the model is on a graphics
     card, the tokens may stay on the host: there it is known without waiting for the card how long the texts are.
     """
@@ -51,18 +52,17 @@ def encode_text(params, tokens, config, recompute=False, once=False):
     x, token_embedding = embedding(tokens[:, :length], params["token_embedding"]["weight"])
     x = x + params["positional_embedding"][:length]
     mask = causal_mask(length, xp, x.real.dtype)
-    x, blocks = transformer(
-        x, params["transformer"], text["heads"], mask, activation_of(config), recompute, xp.asarray(end), once
-    )
-    h, ln_final = layer_norm(x[:, 0], **params["ln_final"])
+    at = xp.asarray(end)
+    h, blocks = transformer_at(x, params["transformer"], text["heads"], at, mask, activation_of(config), recompute)
+    h, ln_final = layer_norm(h, **params["ln_final"])
     features, project = linear(h, params["text_projection"].T)
 
     def backward(dfeatures):
         d, d_projection = project(dfeatures)
         d, d_ln_final = ln_final(d)
-        dx, d_transformer = blocks(d[:, None])
+        dx, d_transformer = blocks(d)
         d_position = xp.zeros_like(params["positional_embedding"])
-        d_position[:length] = sum_rows(dx.reshape(len(dx), -1)).reshape(dx.shape[1:])
+        d_position[:length] = dx.sum(0)
         return {
             "positional_embedding": d_position,
             "text_projection": d_projection["weight"].T,

@@ -8,11 +8,10 @@ two tokens stand side by side most often, and make that pair a new token.
     merge 1    h ug</w>  h ug</w>  p ug</w>              (h, ug</w>) 2  (p, ug</w>) 1
     merge 2    hug</w>  hug</w>  p ug</w>                (p, ug</w>) 1, and what occurs once stays apart
 
-Encoding replays the merges in the order in which they were learned. So a vocabulary is nothing but
-its list of merges: ids 0..255 are the bytes, 256..511 the bytes that end a word, from 512 on the
-merges, and the last two ids mark the start and the end of a text. A token's id is also its rank.
-With CLIP's own 48,894 merges (`Tokenizer.clip()`) the ids, 49,408 of them, are CLIP's for every text, odd
-corners included.
+Encoding replays the merges in the order in which they were learned. So a vocabulary is nothing but its list of
+merges: ids 0..255 are the bytes, 256..511 the bytes that end a word, from 512 on the merges, and the last two ids
+mark the start and the end of a text. A token's id is also its rank. With CLIP's own 48,894 merges
+(`Tokenizer.clip()`) the ids, 49,408 of them, are CLIP's for every text, odd corners included.
 
 Source: Sennrich et al. 2016; over bytes: Radford et al. 2019, section 2.2; CLIP: Radford et al. 2021, 2.4.
 """
@@ -29,18 +28,15 @@ from collections import Counter, defaultdict
 from importlib.resources import as_file, files
 from pathlib import Path
 
-import ftfy
 import numpy as np
-import regex
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 # How CLIP cuts a text into words. One character gets lost, U+0345: it is no letter, but its upper case is.
-WORD = regex.compile(
+WORD = (
     r"<\|startoftext\|>|<\|endoftext\|>"  # the special tokens, where a text spells them out
     r"|'s|'t|'re|'ve|'m|'ll|'d"  # English contractions
-    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
-    regex.IGNORECASE,
-)  # letters; one digit; anything else
+    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # letters; one digit; anything else
+)
 
 # A vocabulary file shows every byte as a visible character. Bytes that are one in Latin-1 show as
 # themselves and come first; the 68 others show as the characters from 256 on.
@@ -56,9 +52,19 @@ LONGEST_WORD, CACHED_WORDS = 256, 1 << 16  # longer "words" are neither learned 
 
 def clean(text):
     """Mend broken Unicode, undo HTML entities (even doubled), make a run of spaces one, lower the case."""
+    import ftfy
+    import regex
+
     if not isinstance(text, str):
         raise ValueError(f"a text to tokenize must be a str, but {reprlib.repr(text)} is a {type(text).__name__}")
     return regex.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(text)))).strip().lower()
+
+
+def words_of(text):
+    """The words of a text, as CLIP cuts it after `clean`. str -> list of str."""
+    import regex
+
+    return regex.findall(WORD, clean(text), regex.IGNORECASE)
 
 
 def spell(word):
@@ -144,7 +150,7 @@ class Tokenizer:
         frequency = Counter(
             word
             for caption in captions
-            for word in WORD.findall(clean(caption))
+            for word in words_of(caption)
             if word not in (START, END) and len(word) <= LONGEST_WORD
         )
         return cls(learn_merges(frequency, vocab_size - len(BASE) - 2))
@@ -197,7 +203,7 @@ class Tokenizer:
     def encode(self, text):
         """The ids of a text, without start and end. str -> list of int; ValueError for anything but a str."""
         ids = []
-        for word in WORD.findall(clean(text)):
+        for word in words_of(text):
             merged = self._cache.get(word) or self._merge(spell(word))
             if len(word) <= LONGEST_WORD and len(self._cache) < CACHED_WORDS:
                 self._cache[word] = merged

@@ -1,9 +1,8 @@
 """Trees of parameters: nested dicts and lists whose leaves are arrays.
 
 A tree mirrors a PyTorch state dict with its dots taken apart: `tree["attn"]["in_proj_weight"]` is
-`attn.in_proj_weight`, and `tree["resblocks"][0]` is `resblocks.0`. A gradient is a tree of the same
-shape. `Flat` lays all leaves in one vector, so that the optimiser, the gradient norm and a
-checkpoint each touch one long array.
+`attn.in_proj_weight`, and `tree["resblocks"][0]` is `resblocks.0`. A gradient is a tree of the same shape. `Flat`
+lays all leaves in one vector, so that the optimiser, the gradient norm and a checkpoint each touch one long array.
 """
 
 from .backend import array_module, to_array_on
@@ -95,20 +94,12 @@ class Flat:
 
     def write(self, tree):
         """Copy the leaves of a tree of this shape into the vector."""
-        for view, leaf in self._pairs(tree):
-            view[...] = leaf
-
-    def add(self, tree):
-        """Add the leaves of a tree of this shape to the vector."""
-        for view, leaf in self._pairs(tree):
-            view += leaf
+        views, leaves = flatten(self.tree), flatten(tree)
+        if views.keys() != leaves.keys():
+            raise ValueError(f"trees differ in {sorted(views.keys() ^ leaves.keys())}.")
+        for name, view in views.items():
+            view[...] = leaves[name]
 
     def like(self, vector):
         """A `Flat` of the same tree over another vector (P,), not copied."""
         return Flat(self.tree, vector)
-
-    def _pairs(self, tree):
-        views, leaves = flatten(self.tree), flatten(tree)
-        if views.keys() != leaves.keys():
-            raise ValueError(f"trees differ in {sorted(views.keys() ^ leaves.keys())}.")
-        return [(view, leaves[name]) for name, view in views.items()]

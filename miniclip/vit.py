@@ -6,16 +6,17 @@ what that one has gathered after the last block is the picture's feature.
 
 from .backend import array_module
 from .conv import conv2d
-from .layers import layer_norm, linear, sum_rows
-from .transformer import activation_of, transformer
+from .last_block import transformer_at
+from .layers import layer_norm, linear
+from .transformer import activation_of
 
 
-def vision_transformer(images, p, config, recompute=False, once=False):
+def vision_transformer(images, p, config, recompute=False):
     """Features of pictures, before normalisation.
 
     images (N, 3, S, S) float, p: the tree below `visual`, config: the model's -> features (N, E).
     backward(dfeatures, input_gradient=True) -> (dimages, grads); dimages is None where not asked for.
-    recompute, once: as in `transformer`. Raises ValueError when S is not the model's image size.
+    recompute: as in `transformer`. Raises ValueError when S is not the model's image size.
     """
     xp = array_module(images)
     vision = config["vision_cfg"]
@@ -33,18 +34,19 @@ def vision_transformer(images, p, config, recompute=False, once=False):
     cls = xp.broadcast_to(p["class_embedding"], (n, 1, x.shape[-1]))
     x = xp.concatenate([cls, x], 1) + p["positional_embedding"]  # (N, T, D)
     x, ln_pre = layer_norm(x, **p["ln_pre"])
-    x, blocks = transformer(x, p["transformer"], heads, None, activation_of(config), recompute, xp.zeros(n, int), once)
-    h, ln_post = layer_norm(x[:, 0], **p["ln_post"])
+    first = xp.zeros(n, int)
+    h, blocks = transformer_at(x, p["transformer"], heads, first, None, activation_of(config), recompute)
+    h, ln_post = layer_norm(h, **p["ln_post"])
     features, project = linear(h, p["proj"].T)
 
     def backward(dfeatures, input_gradient=True):
         d, d_proj = project(dfeatures)
         d, d_ln_post = ln_post(d)
-        dx, d_transformer = blocks(d[:, None])
+        dx, d_transformer = blocks(d)
         dx, d_ln_pre = ln_pre(dx)
         dpatches = dx[:, 1:].reshape(n, *grid, -1)
         dimages, d_conv1 = conv1(dpatches, input_gradient)
-        d_position = sum_rows(dx.reshape(n, -1)).reshape(dx.shape[1:])  # (T, D); the class is the first
+        d_position = dx.sum(0)  # (T, D); the class is the first
         grads = {
             "class_embedding": d_position[0],
             "positional_embedding": d_position,

@@ -1,39 +1,74 @@
-"""What all tests share: seeded numbers, and `prove`, which every layer must pass."""
+"""What all tests share: seeded numbers, data, a double of a graphics card, and `prove`, which every layer must pass."""
 
 import inspect
 
 import numpy as np
 import pytest
-from cupy_double import cupy_double
+from commands import COLOURS, draw, python
 from threadpoolctl import threadpool_limits
 
-from miniclip.gradcheck.check import check
+from miniclip.data import shapes_data
+from miniclip.gpu import register
+from miniclip.gradcheck import check
 from miniclip.gradcheck.contract import same_bits
 from miniclip.gradcheck.numeric import Point
+from miniclip.gradcheck.random_inputs import RandomInputs
 
 threadpool_limits(1)  # matrices are small here: one thread is faster, and the same everywhere
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
+def inputs():
+    """Random parameters and inputs of layers and models, from one seed."""
+    return RandomInputs(0)
 
 
 @pytest.fixture
-def normal(rng):
+def rng(inputs):
+    return inputs.rng
+
+
+@pytest.fixture
+def normal(inputs):
     """normal(2, 3): a (2, 3) array of standard normal numbers."""
-    return lambda *shape: rng.standard_normal(shape)
+    return inputs.normal
 
 
-@pytest.fixture
-def prove():
-    return prove_layer
+@pytest.fixture(scope="session")
+def shapes():
+    """A few coloured shapes to train on: PictureSet, [Evaluation, Evaluation]."""
+    return shapes_data(pictures=240)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A user's folder: six classes of three pictures."""
+    folder = tmp_path_factory.mktemp("user") / "photos"
+    for colour in COLOURS:
+        (folder / colour).mkdir(parents=True)
+        for i in range(3):
+            draw(folder / colour / f"{i}.png", colour, 4 + 3 * i)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(photos, tmp_path_factory):
+    """A run on these photos, as a user starts it: its folder, and what was printed."""
+    out = tmp_path_factory.mktemp("runs") / "colours"
+    done = python("train", "--data", photos, "--out", out, "--preset", "shapes", "--steps", "12", "--threads", "2")
+    assert done.returncode == 0, done.stderr
+    return out, done
 
 
 @pytest.fixture
 def card():
     """A double of a graphics card; while the test runs, `import cupy` gives the double of CuPy."""
+    from cupy_double import cupy_double
+
     with cupy_double() as card:
+        import cupy
+
+        register(cupy.ndarray)
         yield card
 
 
@@ -45,8 +80,13 @@ def cupy(card):
     return cupy
 
 
+@pytest.fixture
+def prove():
+    return prove_layer
+
+
 def prove_layer(f, *args, methods=("complex", "central", "adjoint"), exclude=(), **options):
-    """Assert all that the house promises of y, backward = f(*args), at this point (see gradcheck.check).
+    """Assert all that is promised of a layer, y, backward = f(*args), at this point (see gradcheck.check).
 
     The gradients, in three ways. Nothing that was given is written to. float32 stays float32. The memory
     layout of what is given does not matter. And a second call in between changes nothing.
@@ -59,7 +99,7 @@ def prove_layer(f, *args, methods=("complex", "central", "adjoint"), exclude=(),
     point = Point(f, args, exclude)
     y, backward = point.call(point.copies())
     dy = np.random.default_rng([1, 2]).standard_normal(np.shape(y))
-    gradients = point.named(pull(backward, dy))
+    gradients = point.named(call(backward, dy))
 
     y_again, gradients_again = run(point, frozen, frozen(dy))
     assert same_bits(y_again, y)
@@ -77,18 +117,18 @@ def prove_layer(f, *args, methods=("complex", "central", "adjoint"), exclude=(),
 
     y, backward = point.call(point.copies())
     _, backward_other = point.call({name: leaf * 0.9 for name, leaf in point.leaves.items()})
-    pull(backward_other, dy * 0.5)
-    later = point.named(pull(backward, dy))
+    call(backward_other, dy * 0.5)
+    later = point.named(call(backward, dy))
     assert all(same_bits(later[name], gradients[name]) for name in gradients)
 
 
 def run(point, change, dy):
     """The layer with its arrays changed -> y, {name: gradient}."""
     y, backward = point.call({name: change(leaf) for name, leaf in point.leaves.items()})
-    return y, point.named(pull(backward, dy))
+    return y, point.named(call(backward, dy))
 
 
-def pull(backward, dy):
+def call(backward, dy):
     return backward(dy) if inspect.signature(backward).parameters else backward()
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from miniclip.model import initialize
+from miniclip.init import initialize
 from miniclip.tree import flatten, tree_map, unflatten
 
 

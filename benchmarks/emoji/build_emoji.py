@@ -1,7 +1,9 @@
 """Build the emoji mosaics and emoji.json that ship with miniclip, from the artists' npm packages.
 
-    python -m miniclip.data.build_emoji --out build/emoji          fetch, check, draw, write
-    python -m miniclip.data.build_emoji --tarballs DIR             keep the tarballs in DIR, use those there
+    python benchmarks/emoji/build_emoji.py --out build/emoji       fetch, check, draw, write
+    python benchmarks/emoji/build_emoji.py --tarballs DIR          keep the tarballs in DIR, use those there
+
+It needs npm and the extra `build` of pyproject.toml.
 
 Every style becomes one mosaic of 64-pixel cells (WebP with alpha), and emoji.json says what stands in
 each cell, what it is called, and which combinations are never trained on. 64 is the size of most
@@ -19,10 +21,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from emoji_packages import SIZE, fetch, normal_code, read_members, read_style
+from emoji_sources import NAMES, STYLES
 from PIL import Image
 
-from .emoji_packages import SIZE, fetch, normal_code, read_members, read_style
-from .emoji_sources import NAMES, NEVER_TRAINED, STYLES
+from miniclip.data.emoji import FOLDER, NEVER_TRAINED
 
 COLUMNS = 48
 QUALITY = {"quality": 55, "alpha_quality": 25, "method": 6, "exact": True}
@@ -38,15 +41,10 @@ def read_names(folder):
     Flags and components (skin tones and hair alone) are left out. `tones` maps the code of a base form
     to its five single-tone forms, light to dark.
     """
-    files = read_members(
-        fetch(NAMES, folder), lambda name: name in ("package/en/data.json", "package/meta/groups.json")
-    )
-    groups = json.loads(files["package/meta/groups.json"])
-    entries = [
-        e
-        for e in json.loads(files["package/en/data.json"])
-        if "group" in e and groups["groups"][str(e["group"])] not in NO_GROUPS
-    ]
+    data, groups = "package/en/data.json", "package/meta/groups.json"
+    files = read_members(fetch(NAMES, folder), lambda name: name in (data, groups))
+    data, groups = json.loads(files[data]), json.loads(files[groups])
+    entries = [e for e in data if "group" in e and groups["groups"][str(e["group"])] not in NO_GROUPS]
     emoji, tones = {}, {}
     for entry in sorted(entries, key=lambda e: e["order"]):
         for form in [entry] + entry.get("skins", []):
@@ -67,7 +65,7 @@ def read_names(folder):
 
 
 def people_concepts(emoji, tones, drawn):
-    """The concepts of the "unseen combination" exam: {name: ten codes, man light to dark, then woman}.
+    """The concepts of the "unseen combination" evaluation: {name: ten codes, man light to dark, then woman}.
 
     A concept X is a pair of emoji named exactly "man X" and "woman X", of which the second is the first
     with the code point of woman for man or of the female sign for the male, whose ten forms, 2 genders
@@ -77,13 +75,9 @@ def people_concepts(emoji, tones, drawn):
     concepts = {}
     for code, entry in emoji.items():
         other = code.replace("1f468", "1f469").replace("2642", "2640")
-        named_as_pair = (
-            re.fullmatch(r"man [^:]+", entry["name"])
-            and other in emoji
-            and emoji[other]["name"] == "wo" + entry["name"]
-        )
         codes = tones.get(code, []) + tones.get(other, [])
-        if named_as_pair and len(codes) == 10 and all(look_different(codes, drawn[s]) for s in COMPLETE_IN):
+        is_pair = re.fullmatch(r"man [^:]+", entry["name"]) and emoji.get(other, {}).get("name") == "wo" + entry["name"]
+        if is_pair and len(codes) == 10 and all(look_different(codes, drawn[s]) for s in COMPLETE_IN):
             concepts[entry["name"].removeprefix("man ")] = codes
     return concepts
 
@@ -98,7 +92,7 @@ def look_different(codes, style):
     return distance[~np.eye(len(codes), dtype=bool)].min() >= LEAST_DIFFERENCE**2
 
 
-def held_out(number):
+def two_held_out(number):
     """Which two of a concept's ten forms are never trained on: one man, one woman, two skin tones.
 
     A fixed rule, no randomness: tones rotate with the concept's number, so genders are balanced exactly
@@ -144,7 +138,7 @@ def build(folder):
     emoji, tones = read_names(folder)
     drawn = {style.name: read_style(style, folder, list(emoji)) for style in STYLES}
     concepts = people_concepts(emoji, tones, {name: dict(pictures) for name, pictures in drawn.items()})
-    secret = {codes[i] for k, codes in enumerate(concepts.values()) for i in held_out(k)}
+    held_out = {codes[i] for k, codes in enumerate(concepts.values()) for i in two_held_out(k)}
     with_tone = {code for codes in tones.values() for code in codes}
     people = [code for codes in concepts.values() for code in codes]
     known = {code for pictures in drawn.values() for code, _ in pictures}
@@ -158,7 +152,7 @@ def build(folder):
             (code, pixels)
             for code, pixels in drawn[style.name]
             if code in number
-            and (style.name != NEVER_TRAINED or code in secret or code not in with_tone)
+            and (style.name != NEVER_TRAINED or code in held_out or code not in with_tone)
             and not any(code in e and repeats(pixels, e[code]) for e in earlier)
         ]
         ships = one_name_each(ships)
@@ -172,47 +166,40 @@ def build(folder):
             "sha256": hashlib.sha256(data).hexdigest(),
             "cells": [number[code] for code, _ in ships],
         }
-    people = [
-        {"name": name, "emoji": [number[code] for code in codes], "held_out": [number[codes[i]] for i in held_out(k)]}
-        for k, (name, codes) in enumerate(concepts.items())
-    ]
+    table = []
+    for k, (name, codes) in enumerate(concepts.items()):
+        cells = [number[code] for code in codes]
+        table.append({"name": name, "emoji": cells, "held_out": [cells[i] for i in two_held_out(k)]})
     files["emoji.json"] = as_json(
-        {"size": SIZE, "columns": COLUMNS}, emoji=[emoji[code] for code in wanted], people=people, styles=styles
+        {"size": SIZE, "columns": COLUMNS}, emoji=[emoji[code] for code in wanted], people=table, styles=styles
     ).encode()
     return files
 
 
 def as_json(head, **tables):
     """JSON with one table row per line, so that a rebuild shows as a readable difference."""
-
-    def dump(value):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-    lines = [f"{json.dumps(key)}:{dump(value)}" for key, value in head.items()]
+    dump = lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    lines = [f"{dump(key)}:{dump(value)}" for key, value in head.items()]
     for key, table in tables.items():
         if isinstance(table, dict):
-            rows, ends = [f"{json.dumps(k)}:{dump(v)}" for k, v in table.items()], "{}"
+            rows, ends = [f"{dump(k)}:{dump(v)}" for k, v in table.items()], "{}"
         else:
             rows, ends = [dump(row) for row in table], "[]"
-        lines.append(f"{json.dumps(key)}:{ends[0]}\n" + ",\n".join(rows) + f"\n{ends[1]}")
+        lines.append(f"{dump(key)}:{ends[0]}\n" + ",\n".join(rows) + f"\n{ends[1]}")
     return "{" + ",\n".join(lines) + "}\n"
 
 
 def main(arguments=None):
     """The command line: see the top of this file."""
     parser = argparse.ArgumentParser(
-        prog="python -m miniclip.data.build_emoji",
         description="Build the emoji mosaics from the artists' npm packages.",
-        epilog="example: python -m miniclip.data.build_emoji --out build/emoji",
+        epilog="example: python benchmarks/emoji/build_emoji.py --out build/emoji",
     )
-    parser.add_argument(
-        "--out",
-        default=Path(__file__).parent / "mosaics",
-        type=Path,
-        help="folder to write to (default: the one that ships)",
-    )
+    parser.add_argument("--out", default=FOLDER, type=Path, help="folder to write to (default: the one that ships)")
     parser.add_argument("--tarballs", type=Path, help="folder where the npm tarballs lie or are kept (default: fetch)")
     options = parser.parse_args(arguments)
+    if options.tarballs:
+        options.tarballs.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             files = build(options.tarballs or scratch)

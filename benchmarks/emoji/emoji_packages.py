@@ -77,7 +77,7 @@ def draw_svg(tarball, table, codes):
     for name, code in json.loads((Path(__file__).parent / "icon_codes.json").read_text())[table].items():
         names.setdefault(code, []).append(name)
     drawn = []
-    for code, name in [(code, name) for code in codes for name in names.get(code, [])]:
+    for code, name in [(c, name) for c in codes for name in names.get(c, [])]:
         icon = icons["icons"][name]
         width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
         svg = (

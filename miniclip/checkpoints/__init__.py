@@ -1,5 +1,17 @@
-"""Models on disk: this library's own files, OpenAI's, open_clip's and Hugging Face's."""
+"""Models on disk: saved so that they open here and elsewhere, and loaded from all that holds a CLIP.
 
-from .checkpoint import load, save
+    miniclip       one file: parameters, configuration, tokenizer and `about` (safetensors_file.py)
+    open_clip      a folder: open_clip_config.json, open_clip_model.safetensors, and the vocabulary
+    huggingface    a folder: config.json, model.safetensors, preprocessor_config.json, and the vocabulary
+    OpenAI's own   a file of PyTorch's, traced or plain (torch_file.py); read, not written
+
+What is written here has a checksum in every layout, over the files beside the weights too. No file is trusted:
+a configuration must make sense, and must fit the arrays, before anything is made from it.
+"""
+
 from .find import find_weights
+from .huggingface import arrays_from_huggingface
+from .load import load
+from .openai import arrays_from_openai
 from .safetensors_file import read_arrays, write_arrays
+from .save import save

@@ -1,8 +1,7 @@
 """CLIP as OpenAI and open_clip keep it: their configurations, read and written.
 
-The parameters of this house have OpenAI's names, which open_clip uses too, so there is nothing to rename. A
-configuration of this house is open_clip's; here it is made from open_clip's JSON, where what is left
-out has a default, or from the shapes of the arrays, as OpenAI's own code does.
+Parameters here have OpenAI's names, which open_clip uses too: nothing is renamed. A configuration is open_clip's JSON
+with the defaults filled in, or is made from the shapes of the arrays, as OpenAI's own code does.
 
 What this code does not compute is refused by the name of its key: near enough would be silently wrong.
 """
@@ -16,70 +15,37 @@ from ..preprocess import CLIP_PREPROCESS
 VISION = {"layers": 12, "width": 768, "head_width": 64, "mlp_ratio": 4.0, "patch_size": 16, "image_size": 224}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12, "mlp_ratio": 4.0}
 # What may stand in open_clip's JSON only with the value that changes nothing, null or false where none is given …
-FIXED = {"pos_embed_type": "learnable", "proj_type": "linear"} | dict.fromkeys(
-    (
-        "ls_init_value",
-        "attentional_pool",
-        "no_ln_pre",
-        "final_ln_after_pool",
-        "act_kwargs",
-        "norm_kwargs",
-        "qk_norm",
-        "scaled_cosine_attn",
-        "scale_heads",
-        "scale_attn_inner",
-        "scale_attn",
-        "scale_fc",
-        "timm_model_name",
-        "embed_cls",
-        "no_causal_mask",
-        "proj_bias",
-        "hf_model_name",
-        "tokenizer_kwargs",
-        "tokenizer_mode",
-        "multimodal_cfg",
-        "init_logit_bias",
-        "output_tokens",
-        "output_dict",
-        "nonscalar_logit_scale",
-    )
-)
+NEUTRAL = """
+    ls_init_value attentional_pool no_ln_pre final_ln_after_pool act_kwargs norm_kwargs qk_norm scaled_cosine_attn
+    scale_heads scale_attn_inner scale_attn scale_fc timm_model_name embed_cls no_causal_mask proj_bias hf_model_name
+    tokenizer_kwargs tokenizer_mode multimodal_cfg init_logit_bias output_tokens output_dict nonscalar_logit_scale
+"""
+FIXED = {"pos_embed_type": "learnable", "proj_type": "linear"} | dict.fromkeys(NEUTRAL.split())
 # … and what changes nothing here, whatever it is.
-IGNORED = {
-    "patch_dropout",
-    "attn_pooler_queries",
-    "attn_pooler_heads",
-    "timm_model_pretrained",
-    "timm_pool",
-    "timm_proj",
-    "timm_proj_bias",
-    "timm_drop",
-    "timm_drop_path",
-    "pad_id",
-    "hf_model_pretrained",
-    "hf_proj_type",
-    "hf_pooler_type",
-    "hf_tokenizer_name",
-    "init_logit_scale",
-    "cast_dtype",
-    "custom_text",
-}
+IGNORED = """
+    patch_dropout attn_pooler_queries attn_pooler_heads timm_model_pretrained timm_pool timm_proj timm_proj_bias
+    timm_drop timm_drop_path pad_id hf_model_pretrained hf_proj_type hf_pooler_type hf_tokenizer_name
+    init_logit_scale cast_dtype custom_text
+""".split()
 EXTRAS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # that OpenAI's archives hold beside
 
 
-def from_openai(arrays):
+def arrays_from_openai(arrays):
     """{OpenAI's name: array}, without what training, tracing and open_clip's other class put around it."""
     for prefix in ("module.", "text."):
         if any(name.startswith(prefix) for name in arrays):
             arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
-    arrays = {
-        name: array
-        for name, array in arrays.items()
-        if name not in EXTRAS and not name.endswith(".num_batches_tracked")
-    }
+    beside = {name for name in arrays if name in EXTRAS or name.endswith(".num_batches_tracked")}
+    arrays = {name: array for name, array in arrays.items() if name not in beside}
     if "logit_scale" in arrays and arrays["logit_scale"].size == 1:
         arrays["logit_scale"] = arrays["logit_scale"].reshape(())
     return arrays
+
+
+def arrays_to_open_clip(arrays):
+    """The arrays, and the counters of batches that PyTorch's norms have beside their averages."""
+    norms = [name.removesuffix("running_mean") for name in arrays if name.endswith(".running_mean")]
+    return arrays | {f"{norm}num_batches_tracked": np.zeros((), np.int64) for norm in norms}
 
 
 def config_from_shapes(arrays):
@@ -97,65 +63,49 @@ def config_from_shapes(arrays):
         """How many numbers follow this prefix in the names."""
         return len({name[len(prefix) :].partition(".")[0] for name in arrays if name.startswith(prefix)})
 
-    def ratio(prefix):
-        hidden, width = shape(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)
-        return short({"mlp_ratio": mlp_ratio(hidden, width)})
+    def side(name):
+        """How many cells a side the grid has that these positions, less the first, belong to."""
+        return round(max(shape(name, 2)[0] - 1, 0) ** 0.5)
+
+    def stack(prefix):
+        hidden, width = shape(f"{prefix}resblocks.0.mlp.c_fc.weight", 2)
+        return {"layers": count(f"{prefix}resblocks."), "mlp_ratio": mlp_ratio(hidden, width)}
 
     if "visual.proj" in arrays:
         width, _, _, patch = shape("visual.conv1.weight", 4)
-        side = round(max(shape("visual.positional_embedding", 2)[0] - 1, 0) ** 0.5)
-        vision = {
-            "image_size": patch * side,
-            "layers": count("visual.transformer.resblocks."),
-            "width": width,
-            "patch_size": patch,
-        } | ratio("visual.")
+        vision = {"image_size": patch * side("visual.positional_embedding"), "width": width, "patch_size": patch}
+        vision |= stack("visual.transformer.")
     else:
-        side = round(max(shape("visual.attnpool.positional_embedding", 2)[0] - 1, 0) ** 0.5)
-        vision = {
-            "image_size": 32 * side,
-            "layers": [count(f"visual.layer{stage}.") for stage in range(1, 5)],
-            "width": shape("visual.layer1.0.conv1.weight", 4)[0],
-        }
-    (context, width), embed_dim = shape("positional_embedding", 2), shape("text_projection", 2)[1]
-    words = {
-        "context_length": context,
-        "vocab_size": shape("token_embedding.weight", 2)[0],
-        "width": width,
-        "heads": width // 64,
-        "layers": count("transformer.resblocks."),
-    } | ratio("")
+        width = shape("visual.layer1.0.conv1.weight", 4)[0]
+        vision = {"image_size": 32 * side("visual.attnpool.positional_embedding"), "width": width}
+        vision["layers"] = [count(f"visual.layer{stage}.") for stage in range(1, 5)]
+    context, width = shape("positional_embedding", 2)
+    text = {"context_length": context, "vocab_size": shape("token_embedding.weight", 2)[0]}
+    text |= {"width": width, "heads": width // 64} | stack("transformer.")
     return {
         "quick_gelu": True,
-        "embed_dim": embed_dim,
-        "vision_cfg": vision,
-        "text_cfg": words,
+        "embed_dim": shape("text_projection", 2)[1],
+        "vision_cfg": short(vision),
+        "text_cfg": short(text),
         "preprocess": preprocessing(None, None),
     }
 
 
-def from_open_clip(description):
+def config_from_open_clip(description):
     """The configuration that an open_clip_config.json, read, stands for. ValueError names what cannot be run."""
     model = part_of(description, "model_cfg")
-    vision, words = part_of(model, "vision_cfg"), part_of(model, "text_cfg")
+    vision, text = part_of(model, "vision_cfg"), part_of(model, "text_cfg")
     _refuse_others(model, {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}, "model_cfg")
     _refuse_others(vision, {*VISION, "pool_type", "block_type"}, "vision_cfg")
-    _refuse_others(words, {*TEXT, "pool_type", "eos_id", "block_type"}, "text_cfg")
-    for where, part, pools in (("vision_cfg", vision, ("tok",)), ("text_cfg", words, ("argmax", "eos"))):
-        if part.get("pool_type", pools[0]) not in pools or part.get("block_type") not in (None, "default"):
-            key = "block_type" if part.get("pool_type", pools[0]) in pools else "pool_type"
-            raise ValueError(f"{where}.{key} is {str(part[key])[:40]!r}, which this code cannot run")
-    end = (
-        {"eos_token_id": words.get("eos_id", 2)}
-        if words.get("pool_type") == "eos"
-        else {"pool_type": "argmax"}
-        if "pool_type" in words
-        else {}
-    )
+    _refuse_others(text, {*TEXT, "pool_type", "eos_id", "block_type"}, "text_cfg")
+    require(vision, "vision_cfg", pool_type=["tok"], block_type=[None, "default"])
+    require(text, "text_cfg", pool_type=["argmax", "eos"], block_type=[None, "default"])
+    end = {"pool_type": "argmax"} if "pool_type" in text else {}
+    if text.get("pool_type") == "eos":
+        end = {"eos_token_id": text.get("eos_id", 2)}
     pixels = part_of({"preprocess_cfg": {}} | description, "preprocess_cfg")
-    for key, wanted in (("mode", "RGB"), ("interpolation", "bicubic"), ("resize_mode", "shortest")):
-        if pixels.get(key) not in (None, wanted):
-            raise ValueError(f"preprocess_cfg.{key} is {str(pixels[key])[:40]!r}; this code does {wanted!r} only")
+    only = {"mode": [None, "RGB"], "interpolation": [None, "bicubic"], "resize_mode": [None, "shortest"]}
+    require(pixels, "preprocess_cfg", **only)
     vision = {key: vision.get(key, VISION[key]) for key in VISION}
     if isinstance(vision["layers"], list):
         del vision["patch_size"], vision["mlp_ratio"]
@@ -163,41 +113,24 @@ def from_open_clip(description):
         "quick_gelu": model.get("quick_gelu", False),
         "embed_dim": model.get("embed_dim"),
         "vision_cfg": short(vision),
-        "text_cfg": short({key: words.get(key, TEXT[key]) for key in TEXT} | end),
+        "text_cfg": short({key: text.get(key, TEXT[key]) for key in TEXT} | end),
         "preprocess": preprocessing(pixels.get("mean"), pixels.get("std")),
     }
 
 
-def to_open_clip(config, own_vocabulary):
+def config_to_open_clip(config, own_vocabulary):
     """The open_clip_config.json for a configuration; own_vocabulary: the tokenizer files beside it are to be used."""
-    words = {key: value for key, value in config["text_cfg"].items() if key != "eos_token_id"}
-    end = config["text_cfg"].get("eos_token_id", words["vocab_size"] - 1)
-    if end != words["vocab_size"] - 1 and "pool_type" not in words:
-        words |= {"pool_type": "eos", "eos_id": end}
+    text = {key: value for key, value in config["text_cfg"].items() if key != "eos_token_id"}
+    end = config["text_cfg"].get("eos_token_id", text["vocab_size"] - 1)
+    if end != text["vocab_size"] - 1 and "pool_type" not in text:
+        text |= {"pool_type": "eos", "eos_id": end}
     if own_vocabulary:
-        words["hf_tokenizer_name"] = "."  # any name will do: open_clip takes it from the folder
-    pixels = config["preprocess"]
+        text["hf_tokenizer_name"] = "."  # any name will do: open_clip takes it from the folder
+    pixels = preprocessing(config["preprocess"]["mean"], config["preprocess"]["std"])
     return {
-        "model_cfg": {
-            "embed_dim": config["embed_dim"],
-            "quick_gelu": config["quick_gelu"],
-            "vision_cfg": config["vision_cfg"],
-            "text_cfg": words,
-        },
-        "preprocess_cfg": {
-            "mean": pixels["mean"],
-            "std": pixels["std"],
-            "interpolation": "bicubic",
-            "resize_mode": "shortest",
-            "size": config["vision_cfg"]["image_size"],
-        },
+        "model_cfg": {key: config[key] for key in ("embed_dim", "quick_gelu", "vision_cfg")} | {"text_cfg": text},
+        "preprocess_cfg": pixels | {"size": config["vision_cfg"]["image_size"]},
     }
-
-
-def counters(arrays):
-    """The arrays, and the counters of batches that PyTorch's norms have beside their averages."""
-    names = [name.removesuffix("running_mean") for name in arrays if name.endswith(".running_mean")]
-    return arrays | {f"{name}num_batches_tracked": np.zeros((), np.int64) for name in names}
 
 
 def part_of(description, key):
@@ -208,14 +141,17 @@ def part_of(description, key):
     return part
 
 
+def require(part, where, **allowed):
+    """ValueError unless each key of this JSON dict has one of the values allowed, or is left out."""
+    for key, values in allowed.items():
+        if key in part and part[key] not in values:
+            raise ValueError(f"{where}.{key} is {str(part[key])[:40]!r}, which this code cannot run")
+
+
 def preprocessing(mean, std):
     """Our `preprocess` entry, CLIP's own mean and deviation where there is None."""
-    return {
-        "mean": CLIP_PREPROCESS["mean"] if mean is None else mean,
-        "std": CLIP_PREPROCESS["std"] if std is None else std,
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
+    given = {"mean": mean, "std": std}
+    return CLIP_PREPROCESS | {key: value for key, value in given.items() if value is not None}
 
 
 def mlp_ratio(hidden, width):
@@ -231,6 +167,6 @@ def short(part):
 
 def _refuse_others(part, known, where):
     for key, value in part.items():
-        neutral = value is None or value is False or (key in FIXED and value == FIXED[key])
-        if key not in known and key not in IGNORED and not (key in FIXED and neutral):
+        neutral = key in FIXED and (value is None or value is False or value == FIXED[key])
+        if key not in known and key not in IGNORED and not neutral:
             raise ValueError(f"{where}.{str(key)[:40]} is {str(value)[:40]!r}, which this code cannot run")

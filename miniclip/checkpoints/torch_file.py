@@ -14,9 +14,8 @@ import math
 import os
 import struct
 import warnings
-import zipfile
 import zlib
-from pathlib import Path
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 
@@ -24,6 +23,8 @@ from .safetensors_file import widened
 from .torch_pickle import BFLOAT16, named_tensors, run
 
 LARGEST_PICKLE = 1 << 22  # bytes; a model with its optimiser takes half a million
+# OSError, for an archive may send one to a place before its beginning.
+DAMAGED = (ValueError, TypeError, LookupError, EOFError, OSError, OverflowError, RuntimeError, struct.error, BadZipFile)
 
 
 def read_torch(path):
@@ -34,42 +35,37 @@ def read_torch(path):
     Raises ValueError naming a file that is damaged, asks for anything but tensors, or is something else.
     """
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
         try:
-            entries, prefix = _entries(file, size)
-            program = _content(file, entries.get(f"{prefix}data.pkl"), min(size, LARGEST_PICKLE)).tobytes()
-            if (order := entries.get(f"{prefix}byteorder")) and _content(file, order, 16).tobytes() != b"little":
-                raise ValueError("its numbers are big-endian")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of odd names; they are refused, or only names
-                result = run(program)
-            if isinstance(result, dict) and isinstance(result.get("state_dict"), dict):
-                result = result["state_dict"]
-            tensors = named_tensors(result)
-            if sum(_code(t.storage).itemsize * math.prod(t.shape) for t in tensors.values()) > size:
-                raise ValueError("its tensors together claim more bytes than the file has")
-            return _arrays(file, entries, prefix, tensors, size)
-        # OSError, for an archive may send one to a place before its beginning.
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            EOFError,
-            OSError,
-            OverflowError,
-            RuntimeError,
-            struct.error,
-            zipfile.BadZipFile,
-        ) as error:
-            raise ValueError(
-                f"{Path(path)} is a zip archive, as PyTorch's .pt files are, and no checkpoint "
-                f"({' '.join(str(error).split())[:300]})."
-            ) from None
+            return _read(file, os.fstat(file.fileno()).st_size)
+        except DAMAGED as error:
+            why = " ".join(str(error).split())[:300]
+            raise ValueError(f"{path} is a zip archive like PyTorch's .pt files, and no checkpoint ({why}).") from None
+
+
+def _read(file, size):
+    entries = _entries(file, size)
+    program = _content(file, entries["data.pkl"], min(size, LARGEST_PICKLE)).tobytes()
+    if "byteorder" in entries and _content(file, entries["byteorder"], 16).tobytes() != b"little":
+        raise ValueError("its numbers are big-endian")
+    with warnings.catch_warnings(action="ignore"):  # of odd names; they are refused, or only names
+        result = run(program)
+    if isinstance(result, dict) and isinstance(result.get("state_dict"), dict):
+        result = result["state_dict"]
+    tensors = named_tensors(result)
+    if sum(tensor.storage.dtype.itemsize * math.prod(tensor.shape) for tensor in tensors.values()) > size:
+        raise ValueError("its tensors together claim more bytes than the file has")
+    arrays, key = {}, None
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].storage.key):
+        if tensor.storage.key != key:  # each storage is read once and copied from
+            key = tensor.storage.key
+            content = _content(file, entries.get(f"data/{key}"), size)
+        arrays[name] = _array(content, tensor)
+    return arrays
 
 
 def _entries(file, size):
-    """{name: ZipInfo} of an archive that is what it says, and the folder in it that holds data.pkl."""
-    infos = zipfile.ZipFile(file).infolist()
+    """{name: ZipInfo} of the folder with data.pkl, in an archive that is what it says."""
+    infos = ZipFile(file).infolist()
     entries = {info.filename: info for info in infos}
     if len(entries) < len(infos):
         raise ValueError("it holds two entries of one name")
@@ -80,19 +76,19 @@ def _entries(file, size):
             raise ValueError(f"its entry {name[:80]!r} is encrypted")
     if sum(info.compress_size for info in infos) > size:
         raise ValueError("its entries together are longer than the file")
-    found = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
-    if len(found) != 1:
-        raise ValueError(f"it holds {len(found)} entries NAME/data.pkl, not one")
-    return entries, found[0]
+    folders = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(folders) != 1:
+        raise ValueError(f"it holds {len(folders)} entries NAME/data.pkl, not one")
+    return {name.removeprefix(folders[0]): info for name, info in entries.items() if name.startswith(folders[0])}
 
 
 def _content(file, info, most):
     """The bytes of one entry, uint8 (P,), which must be stored as it is, at most so long, and undamaged."""
     if info is None:
         raise ValueError("an entry that its data.pkl speaks of is missing")
-    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-        raise ValueError(f"its entry {info.filename[:80]!r} is compressed, which PyTorch never does to numbers")
     name, encoding = info.orig_filename, "utf-8" if info.flag_bits & 0x800 else "cp437"
+    if info.compress_type != ZIP_STORED or info.compress_size != info.file_size:
+        raise ValueError(f"its entry {name[:80]!r} is compressed, which PyTorch never does to numbers")
     if info.file_size > most:
         raise ValueError(f"its entry {name[:80]!r} claims {info.file_size} bytes, more than the {most} there can be")
     file.seek(info.header_offset)
@@ -106,28 +102,13 @@ def _content(file, info, most):
     return content
 
 
-def _code(storage):
-    """The dtype of a storage's numbers in NumPy, which has no bfloat16: their 16 bits then."""
-    return np.dtype("<u2" if storage.dtype == BFLOAT16 else storage.dtype)
-
-
-def _arrays(file, entries, prefix, tensors, size):
-    """{name: array} of the tensors, storage after storage, each of which is read once and copied from."""
-    arrays, key = {}, None
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].storage.key):
-        if tensor.storage.key != key:
-            key = tensor.storage.key
-            content = _content(file, entries.get(f"{prefix}data/{key}"), size)
-        arrays[name] = _array(content, tensor)
-    return arrays
-
-
 def _array(content, tensor):
     """The tensor's numbers from the bytes of its storage. ValueError where it does not fit there."""
-    storage, count, dtype = tensor.storage, math.prod(tensor.shape), _code(tensor.storage)
+    storage, count, dtype = tensor.storage, math.prod(tensor.shape), tensor.storage.dtype
     last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride))
     if storage.size * dtype.itemsize > len(content) or count > storage.size or (count and last >= storage.size):
         raise ValueError(f"a tensor of {count:.3g} numbers does not fit into its storage {storage.key[:20]}")
-    flat = content[: storage.size * dtype.itemsize].view(dtype)[tensor.offset :]
-    view = np.lib.stride_tricks.as_strided(flat, tensor.shape, [step * dtype.itemsize for step in tensor.stride])
-    return widened(view.copy()) if storage.dtype == BFLOAT16 else view.copy()
+    numbers = content[: storage.size * dtype.itemsize].view(dtype)[tensor.offset :]
+    strides = [step * dtype.itemsize for step in tensor.stride]
+    array = np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides).copy()
+    return widened(array) if dtype == BFLOAT16 else array

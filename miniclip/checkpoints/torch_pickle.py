@@ -6,9 +6,8 @@ need and the few names in `KNOWN`, and calls nothing at all: a tensor is only wr
 
     {"ln_final.weight": rebuild(storage "7", offset 0, shape (512,), stride (1,)), …}
 
-Everything else is refused by its name. An archive that torch.jit.save wrote describes modules by classes
-`__torch__.…`: each becomes a bare holder of attributes. What is built on the way is bounded by the bytes
-that the program has.
+Everything else is refused by its name. Modules of torch.jit.save, of classes `__torch__.…`, become bare holders of
+attributes. What is built on the way is bounded by the bytes that the program has.
 
 Source: the pickles that PyTorch writes (protocol 2); Python's documentation of pickletools.
 """
@@ -16,56 +15,42 @@ Source: the pickles that PyTorch writes (protocol 2); Python's documentation of 
 import pickletools
 from dataclasses import dataclass, field
 
+import numpy as np
+
 MOST_MODULES, DEEPEST = 1 << 14, 64  # modules in all, and within each other
-BFLOAT16 = "bfloat16"  # NumPy has none
-STORAGES = {
-    "FloatStorage": "<f4",
-    "HalfStorage": "<f2",
-    "DoubleStorage": "<f8",
-    "BFloat16Storage": BFLOAT16,
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "|i1",
-    "ByteStorage": "|u1",
-    "BoolStorage": "|u1",
-}
-KNOWN = {
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_parameter",
-    "collections OrderedDict",
-    *(f"torch.jit._pickle build_{kind}list" for kind in ("int", "double", "bool", "tensor")),
-    *(f"torch {name}" for name in STORAGES),
-}
+BFLOAT16 = np.dtype("<u2")  # its 16 bits, for NumPy has none; no other storage has this type
+NAMES = "Float Half Double BFloat16 Long Int Short Char Byte Bool".split()
+CODES = "<f4   <f2  <f8    <u2      <i8  <i4 <i2   |i1  |u1  |u1".split()
+STORAGES = {f"torch {name}Storage": np.dtype(code) for name, code in zip(NAMES, CODES)}
+TENSOR, PARAMETER = "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"
+LISTS = {f"torch.jit._pickle build_{kind}list" for kind in ("int", "double", "bool", "tensor")}
+KNOWN = {TENSOR, PARAMETER, "collections OrderedDict", *LISTS, *STORAGES}
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+# Instructions that take more memory than their own bytes account for.
+COUNTED = """
+    BININT BINFLOAT LONG1 TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST EMPTY_DICT LONG_BINPUT GLOBAL BINPERSID NEWOBJ REDUCE
+""".split()
 
 
 @dataclass(eq=False, slots=True)
-class Global:
-    """The name of something that the pickle asks for: never the thing itself."""
-
+class Global:  # the name of something that the pickle asks for: never the thing itself
     name: str
 
 
 @dataclass(eq=False, slots=True)
-class Module:
-    """A module of a TorchScript archive: its attributes by their names."""
-
+class Module:  # of a TorchScript archive: its attributes by their names
     state: dict = field(default_factory=dict)
 
 
 @dataclass(eq=False, slots=True)
-class Storage:
-    """Where numbers lie: in the entry data/<key> of the archive."""
-
-    dtype: str
+class Storage:  # where numbers lie: `size` of them in the entry data/<key> of the archive
+    dtype: np.dtype
     key: str
-    size: int  # numbers
+    size: int
 
 
 @dataclass(eq=False, slots=True)
-class Tensor:
-    """A tensor before its numbers are read."""
-
+class Tensor:  # before its numbers are read
     storage: Storage
     offset: int
     shape: tuple
@@ -79,36 +64,37 @@ def run(program):
     for a program that makes no sense. Nothing is called.
     """
     stack, marks, memo = [], [], {}
-    left = 1000 + len(program) // 6  # objects that may still be built; real files build one in nine bytes
+    left = 1000 + len(program) // 6  # counted instructions; real files have one in nine bytes
 
     def items():
         """What lies above the last mark."""
         start = marks.pop()
-        above = stack[start:]
-        del stack[start:]
+        above, stack[start:] = stack[start:], []
         return above
 
     for opcode, value, _ in pickletools.genops(program):
         match opcode.name:
-            case "PROTO" | "BINPUT" | "LONG_BINPUT" | "MARK" | "STOP":
+            case "PROTO" | "STOP":
                 pass
+            case "MARK":
+                marks.append(len(stack))
+            case "BINPUT" | "LONG_BINPUT":
+                memo[value] = stack[-1]
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[value])
             case "BININT" | "BININT1" | "BININT2" | "BINFLOAT" | "BINUNICODE":
                 stack.append(value)
             case "LONG1" if abs(value) < 1 << 63:
                 stack.append(value)
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
-                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
-            case "EMPTY_TUPLE":
-                stack.append(())
+            case "NONE" | "NEWTRUE" | "NEWFALSE" | "EMPTY_TUPLE":
+                stack.append(CONSTANTS[opcode.name])
+            case "EMPTY_LIST" | "EMPTY_DICT":
+                stack.append([] if opcode.name == "EMPTY_LIST" else {})
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 n = int(opcode.name[-1])
                 stack[-n:] = [tuple(stack[-n:])]
             case "TUPLE":
                 stack.append(tuple(items()))
-            case "EMPTY_LIST" | "EMPTY_DICT":
-                stack.append([] if opcode.name == "EMPTY_LIST" else {})
             case "APPEND" | "APPENDS":
                 new = items() if opcode.name == "APPENDS" else [stack.pop()]
                 _expect(stack[-1], list).extend(new)
@@ -118,21 +104,19 @@ def run(program):
                     _expect(stack[-1], dict)[_expect(key, (str, int))] = thing
             case "GLOBAL":
                 if value not in KNOWN and not value.startswith("__torch__."):
-                    raise ValueError(
-                        f"its pickle asks for {value.replace(' ', '.')[:80]}, which no tensor needs; "
-                        "save the model's state_dict alone"
-                    )
+                    asked = value.replace(" ", ".")[:80]
+                    raise ValueError(f"its pickle asks for {asked}, which no tensor needs; save the state_dict alone")
                 stack.append(Global(value))
             case "BINPERSID":
                 stack.append(_storage(*_expect(stack.pop(), tuple)))
             case "NEWOBJ":
-                arguments, what = stack.pop(), _expect(stack.pop(), Global)
-                if not what.name.startswith("__torch__.") or arguments != ():
-                    raise ValueError(f"its pickle makes an object of {what.name[:80]}")
+                arguments, what = stack.pop(), _expect(stack.pop(), Global).name
+                if not what.startswith("__torch__.") or arguments != ():
+                    raise ValueError(f"its pickle makes an object of {what[:80]}")
                 stack.append(Module())
             case "REDUCE":
-                arguments, what = _expect(stack.pop(), tuple), _expect(stack.pop(), Global)
-                stack.append(_rebuilt(what.name, arguments))
+                arguments, what = _expect(stack.pop(), tuple), _expect(stack.pop(), Global).name
+                stack.append(_rebuilt(what, arguments))
             case "BUILD":
                 state = stack.pop()
                 if isinstance(stack[-1], Module):
@@ -141,38 +125,12 @@ def run(program):
                     _expect(stack[-1], dict)  # an OrderedDict's own attributes, such as versions
             case name:
                 raise ValueError(f"its pickle uses the instruction {name}, which no tensor needs")
-        if opcode.name == "MARK":
-            marks.append(len(stack))
-        elif marks and len(stack) < marks[-1]:
+        if marks and len(stack) < marks[-1]:
             raise ValueError("its pickle takes what lies below a mark")
-        elif opcode.name.endswith("BINPUT"):
-            memo[value] = stack[-1]
-        left -= opcode.name not in _BUILD_NOTHING
+        left -= opcode.name in COUNTED
         if left < 0:
             raise ValueError("its pickle builds far more objects than tensors need")
     return stack.pop()
-
-
-_BUILD_NOTHING = {
-    "PROTO",
-    "MARK",
-    "STOP",
-    "BINPUT",
-    "BINGET",
-    "LONG_BINGET",
-    "BININT1",
-    "NONE",
-    "NEWTRUE",
-    "NEWFALSE",
-    "EMPTY_TUPLE",
-    "SETITEM",
-    "SETITEMS",
-    "APPEND",
-    "APPENDS",
-    "BUILD",
-    "BINUNICODE",
-    "BININT2",
-}
 
 
 def _expect(value, kinds):
@@ -182,21 +140,21 @@ def _expect(value, kinds):
 
 
 def _storage(kind, dtype, key, location, size):
-    dtype = _expect(dtype, Global).name.partition(" ")[2]
-    if kind != "storage" or dtype not in STORAGES or not (_expect(key, str).isascii() and key.isdigit()):
+    dtype = STORAGES.get(_expect(dtype, Global).name)
+    if kind != "storage" or dtype is None or not (_expect(key, str).isascii() and key.isdigit()):
         raise ValueError("its pickle names a storage that is none")
-    return Storage(STORAGES[dtype], key, _expect(size, int))
+    return Storage(dtype, key, _expect(size, int))
 
 
 def _rebuilt(what, arguments):
     """The value of what(*arguments), for the few functions there are."""
     if what == "collections OrderedDict" and not arguments:
         return {}
-    if what == "torch._utils _rebuild_parameter":
+    if what == PARAMETER:
         return _expect(arguments[0], Tensor)
-    if what.startswith("torch.jit._pickle "):
+    if what in LISTS:
         return _expect(arguments[0], list)
-    if what != "torch._utils _rebuild_tensor_v2":
+    if what != TENSOR:
         raise ValueError(f"its pickle calls {what.replace(' ', '.')[:80]}")
     storage, offset, shape, stride = arguments[:4]
     numbers = [offset, *_expect(shape, tuple), *_expect(stride, tuple)]

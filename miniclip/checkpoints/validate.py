@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..model import parameter_shapes
+from ..init import parameter_shapes
 
 LARGEST = {"layers": 1 << 8, "image_size": 1 << 12, "vocab_size": 1 << 20}  # of a configuration; else 1 << 14
 
@@ -36,33 +36,29 @@ def check_config(config, where):
             value = type(value).__name__ if isinstance(value, (dict, list)) else repr(value)[:60]
             raise ValueError(f"the configuration in {where} cannot be used: {key} is {value}, not {wanted}.")
 
-    vision, words, pixels = parts = [config.get(key) for key in ("vision_cfg", "text_cfg", "preprocess")]
+    vision, text, pixels = parts = [config.get(key) for key in ("vision_cfg", "text_cfg", "preprocess")]
     require(all(isinstance(part, dict) for part in parts), "vision_cfg, text_cfg or preprocess", None, "a dict")
-    stages, split = vision.get("layers"), vision.get("head_width", 64)
+    stages, head = vision.get("layers"), vision.get("head_width", 64)
     resnet = isinstance(stages, (list, tuple))
     require(not resnet or len(stages) == 4, "vision_cfg.layers", stages, "one number, or a list of 4")
-    numbers = [("embed_dim", config.get("embed_dim")), ("vision_cfg.head_width", split)]
+    numbers = [("embed_dim", config.get("embed_dim")), ("vision_cfg.head_width", head)]
     numbers += [("vision_cfg.layers", count) for count in (stages if resnet else [stages])]
     numbers += [(f"vision_cfg.{key}", vision.get(key)) for key in ("image_size", "width", "patch_size")[: 3 - resnet]]
-    numbers += [
-        (f"text_cfg.{key}", words.get(key)) for key in ("context_length", "vocab_size", "width", "heads", "layers")
-    ]
-    for key, value in numbers:
+    keys = ("context_length", "vocab_size", "width", "heads", "layers")
+    for key, value in numbers + [(f"text_cfg.{key}", text.get(key)) for key in keys]:
         most = LARGEST.get(key.rpartition(".")[2], 1 << 14)
         require(type(value) is int and 1 <= value <= most, key, value, f"a whole number from 1 to {most}")
-    width, size = vision["width"], vision["image_size"]
-    require(words["width"] % words["heads"] == 0, "text_cfg.heads", words["heads"], f"a divisor of {words['width']}")
-    width *= 32 if resnet else 1  # that attention splits into heads
-    require(width % split == 0, "vision_cfg.head_width", split, f"a divisor of {width}")
-    least = 32 if resnet else vision["patch_size"]
+    width = vision["width"] * (32 if resnet else 1)  # that attention splits into heads
+    require(width % head == 0, "vision_cfg.head_width", head, f"a divisor of {width}")
+    require(text["width"] % text["heads"] == 0, "text_cfg.heads", text["heads"], f"a divisor of {text['width']}")
+    size, least = vision["image_size"], 32 if resnet else vision["patch_size"]
     require(size >= least, "vision_cfg.image_size", size, f"at least {least}")
-    for part, key, wide in ((vision, "vision_cfg", vision["width"]), (words, "text_cfg", words["width"])):
-        ratio = part.get("mlp_ratio", 4)
-        good = type(ratio) in (int, float) and 0 < ratio <= 64 and int(wide * ratio) > 0
+    for key in ("vision_cfg", "text_cfg"):
+        ratio = config[key].get("mlp_ratio", 4)
+        good = type(ratio) in (int, float) and 0 < ratio <= 64 and int(config[key]["width"] * ratio) > 0
         require(good, f"{key}.mlp_ratio", ratio, "a number from above 0 to 64")
-    end = words.get("eos_token_id", 0)
-    good = type(end) is int and 0 <= end < words["vocab_size"]
-    require(good, "text_cfg.eos_token_id", end, "an id of its vocabulary")
+    end = text.get("eos_token_id", 0)
+    require(type(end) is int and 0 <= end < text["vocab_size"], "text_cfg.eos_token_id", end, "an id of its vocabulary")
     require(isinstance(config.get("quick_gelu"), bool), "quick_gelu", config.get("quick_gelu"), "true or false")
     for key, least in (("mean", -math.inf), ("std", 0)):
         values = pixels.get(key)
@@ -72,12 +68,9 @@ def check_config(config, where):
 
 def check_tokenizer(tokenizer, config, where):
     """ValueError, about `where`, unless the model finds the end of a text where this tokenizer puts it."""
-    words = config["text_cfg"]
-    end = words.get("eos_token_id", words["vocab_size"] - 1)
-    if words.get("pool_type") == "argmax" and tokenizer.end_token < words["vocab_size"]:
-        return
-    if tokenizer.end_token != end:
-        raise ValueError(
-            f"{where} holds a tokenizer that ends a text with token {tokenizer.end_token} and a model "
-            f"that looks for {str(end)[:20]}: they do not belong together."
-        )
+    text = config["text_cfg"]
+    end = text.get("eos_token_id", text["vocab_size"] - 1)
+    ours = tokenizer.end_token
+    if ours != end and not (text.get("pool_type") == "argmax" and ours < text["vocab_size"]):
+        why = f"the tokenizer ends a text with token {ours}, the model looks for {str(end)[:20]}"
+        raise ValueError(f"the tokenizer and the model in {where} do not belong together: {why}.")

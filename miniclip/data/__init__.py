@@ -1,7 +1,7 @@
-"""Where pictures and captions come from: emoji, shapes drawn by the program, or a folder of one's own."""
+"""Where pictures and captions come from: emoji, shapes that the program draws, or a folder of pictures."""
 
-from .augment import Augmentation, augment, mix, plain, resize_all
-from .dataset import Evaluation, PictureSet
+from .augment import Augmentation, augment, mix, plain
+from .dataset import Evaluation, PictureSet, resize_all
 from .emoji import emoji_data, emoji_names, emoji_pictures
 from .folder import folder_data
 from .load import load_data

@@ -6,18 +6,17 @@ Nearly all of it is three random mixtures, drawn anew for every picture:
     what colour      (r, g, b, 1)·alpha    = M · (R, G, B, 1)·alpha     M (4, 4)   hue, saturation, contrast, grey
     how much light   shade(u, v)           = 1 + l · f(u, v)            l (K,)     as if lit from one side
 
-where f holds K smooth functions of the place in the new picture: straight lines and slow waves. Colours
-travel premultiplied by alpha, for then a change of colour, the shading and laying the picture on a
-background are all linear. Every random number comes from the generator given, before any picture is touched.
+where f holds K smooth functions of the place in the new picture: straight lines and slow waves. Colours are
+premultiplied by alpha, for then a change of colour, the shading and laying the picture on a background are all
+linear. Every random number comes from the generator given, before any picture is touched.
 """
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
 
-from .dataset import check_pictures
+from .dataset import check_pictures, premultiplied, resize_all
 
 BLOCK = 64  # pictures worked on at once: of fewer, threads wait for Python; of more, arrays leave the cache
 
@@ -67,35 +66,25 @@ def augment(pictures, rng, size, strength=1.0, parts=Augmentation()):
     check_pictures("augmentation", pictures)
     if pictures.shape[1] > 1.5 * size:
         pictures = resize_all(pictures, size)
-    draw = _draw(rng, len(pictures), parts.times(strength))
+    draws = _draw(rng, len(pictures), parts.times(strength))
     views = np.empty((len(pictures), 3, size, size), np.float32)
     for start in range(0, len(pictures), BLOCK):
         rows = slice(start, start + BLOCK)
-        _redraw(pictures[rows], {name: values[rows] for name, values in draw.items()}, views[rows])
+        _redraw(pictures[rows], {name: values[rows] for name, values in draws.items()}, views[rows])
     return views
 
 
 def plain(pictures, size):
     """Pictures on white, nothing random: uint8 RGBA (N, S, S, 4) -> float32 (N, 3, size, size) in [0, 1]."""
-    pictures = resize_all(pictures, size)
-    pixels = _premultiplied(pictures).astype(np.float32) / 255
+    pixels = premultiplied(resize_all(pictures, size)).astype(np.float32) / 255
     return np.ascontiguousarray((pixels[..., :3] + (1 - pixels[..., 3:])).transpose(0, 3, 1, 2))
-
-
-def resize_all(pictures, size):
-    """Anti-aliased: uint8 RGBA (N, S, S, 4) -> (N, size, size, 4). Colour does not leak out of transparent pixels."""
-    check_pictures("augmentation", pictures)
-    if pictures.shape[1] == size:
-        return pictures
-    small = [Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
-    return np.stack([np.asarray(picture) for picture in small]) if small else np.zeros((0, size, size, 4), np.uint8)
 
 
 def mix(pictures_a, pictures_b, rng, share=0.5):
     """One new drawing out of two of the same thing: uint8 RGBA (N, S, S, 4) twice -> the same shape.
 
     Of the pictures, `share` are mixed, half of them by fading both into each other and half by joining them along
-    a random line; the rest stay as in pictures_a.
+    a random line; the rest stay as in pictures_a. Raises ValueError for pictures of another shape or dtype.
     """
     check_pictures("mix", pictures_a)
     check_pictures("mix", pictures_b)
@@ -106,15 +95,12 @@ def mix(pictures_a, pictures_b, rng, share=0.5):
     line = np.stack([offset, np.cos(angle), np.sin(angle)], 1).astype(np.float32) @ _smooth(side)[:3]
     part_a = np.where(rng.random(n)[:, None] < 0.5, faded[:, None], (line * side / 2 + 0.5).clip(0, 1))
     rows = np.flatnonzero(rng.random(n) < share)
-    a, b = (_premultiplied(pictures[rows]).astype(np.float32) for pictures in (pictures_a, pictures_b))
+    a, b = (premultiplied(pictures[rows]).astype(np.float32) for pictures in (pictures_a, pictures_b))
     both = b + (a - b) * part_a[rows].astype(np.float32).reshape(-1, side, side, 1)
     both[..., :3] *= 255 / np.maximum(both[..., 3:], 1)
     mixed = pictures_a.copy()
     mixed[rows] = (both + 0.5).clip(0, 255)
     return mixed
-
-
-# ---- the draws ------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=8)
@@ -126,13 +112,9 @@ def _smooth(size):
 
 
 def _draw(rng, n, p):
-    """Everything random about n pictures, as arrays whose first axis is n."""
-
-    def either_way(*shape):
-        return rng.uniform(-1, 1, (n, *shape))
-
-    def happens(share):
-        return rng.random(n) < share
+    """Everything random about n pictures, as float32 arrays whose first axis is n."""
+    either_way = lambda *shape: rng.uniform(-1, 1, (n, *shape))
+    happens = lambda share: rng.random(n) < share
 
     # W: the place in the source, in units where the source runs from -1 to 1, as turn · shear · stretch / scale.
     turn = np.deg2rad(p.rotate) * either_way()
@@ -161,7 +143,7 @@ def _draw(rng, n, p):
 
     light = rng.uniform(0, 2 * np.pi, n)
     relief = np.where(happens(p.relief), rng.uniform(0.3, 1.2, n), 0)
-    drawn = {
+    draws = {
         "where": where,
         "colour": colour / 65280,  # pictures come out of the warp as 255 · 256
         "curve": p.curve * either_way(3, 1),
@@ -172,36 +154,33 @@ def _draw(rng, n, p):
         "background": np.where(happens(p.background)[:, None, None], rng.random((n, 3, 1)), 1),
         "hole": happens(p.cutout)[:, None] * rng.uniform([0, 0, 0.1, 0.1], [0.8, 0.8, 0.4, 0.4], (n, 4)),
     }
-    return {name: values.astype(np.float32) for name, values in drawn.items()}
+    return {name: values.astype(np.float32) for name, values in draws.items()}
 
 
-# ---- the work -------------------------------------------------------------------------------------------------
-
-
-def _redraw(pictures, draw, views):
+def _redraw(pictures, draws, views):
     """Carry out the draws for one block of pictures, into views (N, 3, size, size)."""
     n, _, size, _ = views.shape
     functions = _smooth(size)
-    pixels = draw["colour"] @ _warp(pictures, draw["where"], functions).transpose(0, 2, 1)  # (N, 4, size²)
+    pixels = draws["colour"] @ _warp(pictures, draws["where"], functions).transpose(0, 2, 1)  # (N, 4, size²)
     colours, alpha = pixels[:, :3], pixels[:, 3:]
 
-    bend = colours * -draw["curve"]
-    bend += 1 + draw["curve"]
+    bend = colours * -draws["curve"]
+    bend += 1 + draws["curve"]
     colours *= bend
-    shade = draw["shade"] @ functions
-    embossed = np.flatnonzero(draw["relief"][:, 0])
-    shade[embossed] += _relief(alpha[embossed].reshape(-1, size, size), draw["relief"][embossed])
+    shade = draws["shade"] @ functions
+    embossed = np.flatnonzero(draws["relief"][:, 0])
+    shade[embossed] += _relief(alpha[embossed].reshape(-1, size, size), draws["relief"][embossed])
     colours *= shade[:, None]
-    for i in np.flatnonzero(draw["hole"][:, 2]):
-        left, top, width, height = (draw["hole"][i] * size).astype(int)
+    for i in np.flatnonzero(draws["hole"][:, 2]):
+        left, top, width, height = (draws["hole"][i] * size).astype(int)
         pixels[i].reshape(4, size, size)[:, top : top + height, left : left + width] = 0
-    colours += draw["background"] * (1 - alpha)
+    colours += draws["background"] * (1 - alpha)
     np.clip(colours, 0, 1, out=views.reshape(n, 3, -1))
 
-    outlined = np.flatnonzero(draw["lines"][:, 0])
-    views[outlined] = _outline(views[outlined], *draw["lines"][outlined].T)
-    softened = np.flatnonzero(draw["soften"])
-    views[softened] = _soften(views[softened], draw["soften"][softened])
+    outlined = np.flatnonzero(draws["lines"][:, 0])
+    views[outlined] = _outline(views[outlined], *draws["lines"][outlined].T)
+    softened = np.flatnonzero(draws["soften"])
+    views[softened] = _soften(views[softened], draws["soften"][softened])
 
 
 def _warp(pictures, where, functions):
@@ -209,20 +188,17 @@ def _warp(pictures, where, functions):
     n, side = pictures.shape[:2]
     wide = side + 3  # transparent pixels all round, to which everything outside is clipped
     padded = np.zeros((n, wide, 4 * wide), np.uint16)
-    padded[:, 1:-2, 4:-8] = _premultiplied(pictures).reshape(n, side, 4 * side)
+    padded[:, 1:-2, 4:-8] = premultiplied(pictures).reshape(n, side, 4 * side)
     # A pixel's four channels of 16 bits make one 64-bit word: looked up and weighed at one stroke.
     words = padded.reshape(-1).view(np.int64)
 
     place = (where * np.float32(8 * side)) @ functions  # (N, 2, P) in sixteenths of a pixel from the centre
     place += 8 * side + 8.5  # the centre, half a pixel on, and half a sixteenth to round
     np.clip(place, 0, 16 * (side + 1), out=place)
-    place = place.astype(np.int32)
-    corner = (place[:, 1] >> 4) * wide
-    corner += place[:, 0] >> 4
-    corner += (np.arange(n, dtype=np.int32) * (wide * wide))[:, None]
-    corner = corner.astype(np.int64)
-    right, down = (place[:, 0] & 15).astype(np.int64), (place[:, 1] & 15).astype(np.int64)
-
+    x, y = place.astype(np.int32).swapaxes(0, 1)
+    first = np.arange(n, dtype=np.int32)[:, None] * (wide * wide)
+    corner = (first + (y >> 4) * wide + (x >> 4)).astype(np.int64)
+    right, down = (x & 15).astype(np.int64), (y & 15).astype(np.int64)
     upper = _between(words.take(corner), words[1:].take(corner), right)
     lower = _between(words[wide:].take(corner), words[wide + 1 :].take(corner), right)
     return _between(upper, lower, down).view(np.uint16).reshape(n, -1, 4).astype(np.float32)
@@ -237,15 +213,6 @@ def _between(a, b, sixteenths):
     return a
 
 
-def _premultiplied(pictures):
-    """uint8 RGBA -> uint8 with the colours multiplied by alpha; Pillow does the whole batch as one tall picture."""
-    n, height, width, _ = pictures.shape
-    if not n:
-        return pictures
-    tall = Image.frombuffer("RGBA", (width, n * height), np.ascontiguousarray(pictures), "raw", "RGBA", 0, 1)
-    return np.frombuffer(tall.convert("RGBa").tobytes(), np.uint8).reshape(pictures.shape)
-
-
 def _gaussian(size, sigma):
     """Blurring along one axis as a matrix: sigma (N,) as a part of the size -> (N, size, size), rows sum to 1."""
     steps = np.arange(size, dtype=np.float32)
@@ -256,12 +223,12 @@ def _gaussian(size, sigma):
 
 def _relief(alpha, relief):
     """Light (N, P) on the slopes of the blurred silhouette, from the direction (relief[:, 0], relief[:, 1])."""
-    blur = _gaussian(alpha.shape[1], relief[:, 2])
-    slope = (np.roll(blur, -1, 1) - np.roll(blur, 1, 1)) * alpha.shape[1] / 16
+    size = alpha.shape[1]
+    blur = _gaussian(size, relief[:, 2])
+    slope = (np.roll(blur, -1, 1) - np.roll(blur, 1, 1)) * size / 16
     slope[:, [0, -1]] = 0
     across, along = blur @ alpha @ slope.transpose(0, 2, 1), slope @ alpha @ blur.transpose(0, 2, 1)
-    light = relief[:, 0, None, None] * across + relief[:, 1, None, None] * along
-    return light.reshape(len(alpha), alpha.shape[1] * alpha.shape[2])
+    return (relief[:, 0, None, None] * across + relief[:, 1, None, None] * along).reshape(-1, size * size)
 
 
 def _soften(views, amount):
@@ -276,5 +243,4 @@ def _outline(views, strength, filled):
     blur = _gaussian(views.shape[3], np.full(len(views), 0.02, np.float32))
     edges = np.maximum(blur @ grey @ blur.transpose(0, 2, 1) - grey, 0)  # the darker side of every edge
     edges *= (strength / (edges.max((1, 2)) + 0.05))[:, None, None]  # pale pictures have edges too
-    keep = 1 - edges[:, None].clip(0, 1)
-    return (1 - filled[:, None, None, None] * (1 - views)) * keep
+    return (1 - filled[:, None, None, None] * (1 - views)) * (1 - edges[:, None].clip(0, 1))

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..backend import cpu_count
-from ..preprocess import resize_and_crop
+from ..preprocess import as_pil, resize_and_crop
 from .dataset import Evaluation, PictureSet
 
 TABLES = ["captions.csv", "captions.txt"]
@@ -44,34 +44,55 @@ def folder_data(path, size=64, seed=0, validation=0.1):
         raise ValueError(f"validation is {validation}; it must be 0 or more, and less than 1")
     rng = np.random.default_rng(seed)
     table = next((folder / name for name in TABLES if (folder / name).is_file()), None)
+    files, concept, captions, asked = _captioned(table, rng, validation) if table else _classes(folder, rng, validation)
+    with ThreadPoolExecutor(cpu_count()) as pool:  # Pillow decodes without Python's lock
+        pictures = np.stack(list(pool.map(lambda file: read_picture(file, size), files)))
+
+    kept, known = np.unique(concept[~asked], return_inverse=True)
+    training = PictureSet(folder.resolve().name, pictures[~asked], known, [captions[k] for k in kept])
+    if not asked.any():
+        return training, []
     if table:
-        return _captioned(folder, table, size, rng, validation)
-    return _classes(folder, size, rng, validation)
+        choices, answer = np.unique(concept[asked], return_inverse=True)
+        names = [captions[k][0] for k in choices]
+        return training, [Evaluation("validation captions", pictures[asked], answer, names)]
+    names = [texts[0] for texts in captions]
+    return training, [Evaluation("validation classes", pictures[asked], concept[asked], names, None, PROMPTS)]
 
 
-# ---- a table of captions --------------------------------------------------------------------------------------
-
-
-def _captioned(folder, table, size, rng, validation):
+def _captioned(table, rng, validation):
+    """Files (M), concept int64 (M,), captions (K lists), and which files to keep from training, bool (M,)."""
     captions_of = read_captions(table)
-    files = list(captions_of)
     concept, captions = group_by_caption(captions_of.values())
     if len(captions) < 2:
         raise ValueError(f"{table} describes only one thing, {captions[0][0]!r}; training compares at least two")
     order = rng.permutation(len(captions))
     asked = order[: min(round(validation * len(order)), len(order) - 2)]
-    kept = np.setdiff1d(order, asked)
-    pictures = read_pictures(files, size)
+    return list(captions_of), concept, captions, np.isin(concept, asked)
 
-    def part(concepts):
-        rows = np.flatnonzero(np.isin(concept, concepts))
-        return pictures[rows], np.searchsorted(concepts, concept[rows]), [captions[k] for k in concepts]
 
-    training = PictureSet(folder.resolve().name, *part(kept))
-    if not len(asked):
-        return training, []
-    shown, answer, names = part(np.sort(asked))
-    return training, [Evaluation("validation captions", shown, answer, [texts[0] for texts in names])]
+def _classes(folder, rng, validation):
+    """The same of a folder with one folder of pictures for each class."""
+    endings = Image.registered_extensions()
+    folders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    if not folders:
+        raise ValueError(f"{folder} holds neither captions.csv nor one folder of pictures for each class")
+    files, label, asked, folder_of = [], [], [], {}
+    for k, class_folder in enumerate(folders):
+        name = " ".join(class_folder.name.replace("_", " ").replace("-", " ").split())
+        if folder_of.setdefault(name, class_folder) != class_folder:
+            raise ValueError(f"{folder_of[name]} and {class_folder} would both be the class {name!r}; rename one")
+        found = sorted(f for f in class_folder.iterdir() if f.suffix.lower() in endings and not f.name.startswith("."))
+        if not found:
+            raise ValueError(f"{class_folder} holds no pictures; add some, or remove the folder")
+        files += found
+        label += [k] * len(found)
+        count = min(round(validation * len(found)), len(found) - 1)
+        asked.append(np.isin(np.arange(len(found)), rng.permutation(len(found))[:count]))
+    if len(folder_of) < 2:
+        raise ValueError(f"{folder} holds one class only, {name!r}; training compares at least two")
+    captions = [[prompt.format(name) for prompt in PROMPTS] for name in folder_of]
+    return files, np.array(label, np.int64), captions, np.concatenate(asked)
 
 
 def read_captions(table):
@@ -83,14 +104,11 @@ def read_captions(table):
     try:
         with open(table, encoding="utf-8-sig", newline="") as lines:
             rows = csv.DictReader(lines, restkey="", skipinitialspace=True)
-            columns = [(column or "").strip().lower() for column in rows.fieldnames or []]
+            rows.fieldnames = [(column or "").strip().lower() for column in rows.fieldnames or []]
+            header = ",".join(rows.fieldnames) or "empty"
             for column in ("image", "caption"):
-                if column not in columns:
-                    raise ValueError(
-                        f"{table} has no column {column!r}: its first line must be image,caption, "
-                        f"but it is {','.join(columns) or 'empty'}"
-                    )
-            rows.fieldnames = columns
+                if column not in rows.fieldnames:
+                    raise ValueError(f"{table} has no column {column!r}: its first line is {header}, not image,caption")
             for row in rows:
                 where = f"{table}, line {rows.line_num}"
                 if "" in row:
@@ -100,8 +118,7 @@ def read_captions(table):
                     raise ValueError(f"{where} names no picture")
                 if not caption:
                     raise ValueError(f"{where}: the caption of {name!r} is empty")
-                places = (table.parent / name, table.parent / "Images" / name)
-                file = next((place for place in places if place.is_file()), None)
+                file = next((f for f in (table.parent / name, table.parent / "Images" / name) if f.is_file()), None)
                 if file is None:
                     raise FileNotFoundError(f"{where}: the picture {name!r} is neither beside the table nor in Images")
                 captions_of.setdefault(file, []).append(caption)
@@ -124,54 +141,10 @@ def group_by_caption(captions_of):
     for texts in captions_of:
         own = [text for text in dict.fromkeys(texts) if text not in owner]
         if own:
-            concept.append(len(captions))
             owner.update((text, len(captions)) for text in own)
             captions.append(own)
-        else:
-            concept.append(owner[texts[0]])
+        concept.append(owner[own[0] if own else texts[0]])
     return np.array(concept, np.int64), captions
-
-
-# ---- one folder for each class --------------------------------------------------------------------------------
-
-
-def _classes(folder, size, rng, validation):
-    endings = Image.registered_extensions()
-    folders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    if not folders:
-        raise ValueError(f"{folder} holds neither captions.csv nor one folder of pictures for each class")
-    files, label, names = [], [], {}
-    for k, class_folder in enumerate(folders):
-        name = " ".join(class_folder.name.replace("_", " ").replace("-", " ").split())
-        if names.setdefault(name, class_folder) != class_folder:
-            raise ValueError(f"{names[name]} and {class_folder} would both be the class {name!r}; rename one")
-        found = sorted(f for f in class_folder.iterdir() if f.suffix.lower() in endings and not f.name.startswith("."))
-        if not found:
-            raise ValueError(f"{class_folder} holds no pictures; add some, or remove the folder")
-        files += found
-        label += [k] * len(found)
-    if len(names) < 2:
-        raise ValueError(f"{folder} holds one class only, {next(iter(names))!r}; training compares at least two")
-    label, names = np.array(label, np.int64), list(names)
-    asked = np.zeros(len(files), bool)
-    for k in range(len(names)):
-        rows = rng.permutation(np.flatnonzero(label == k))
-        asked[rows[: min(round(validation * len(rows)), len(rows) - 1)]] = True
-    pictures = read_pictures(files, size)
-    prompts = [[prompt.format(name) for prompt in PROMPTS] for name in names]
-    training = PictureSet(folder.resolve().name, pictures[~asked], label[~asked], prompts)
-    if not asked.any():
-        return training, []
-    return training, [Evaluation("validation classes", pictures[asked], label[asked], names, None, PROMPTS)]
-
-
-# ---- pictures -------------------------------------------------------------------------------------------------
-
-
-def read_pictures(files, size):
-    """Decode files on all processors, Pillow releases the lock: paths -> uint8 RGBA (M, size, size, 4)."""
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        return np.stack(list(pool.map(lambda file: read_picture(file, size), files)))
 
 
 def read_picture(file, size):
@@ -183,7 +156,7 @@ def read_picture(file, size):
             image.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded no finer than needed
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I"):  # 16 bits; Pillow would cut them off at 255
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+                image = as_pil(image)
             return np.asarray(resize_and_crop(image.convert("RGBA"), size))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{file} is too large a picture to open safely ({error}); make it smaller") from error

@@ -8,10 +8,10 @@ from .shapes import shapes_data
 
 
 def load_data(name_or_path, size=None, seed=0, hold_out_style=None):
-    """A data source by name: "emoji", "shapes", or the path of a folder (see `folder.py` for its layouts).
+    """A data source by name: "emoji", "shapes", or the path of a folder (see `folder_data` for its layouts).
 
     size is the side of the pictures in pixels, None for what suits the source; the seed decides which shapes are
-    drawn, or which pictures of a folder are kept from training; hold_out_style is the emoji style of the exams,
+    drawn, or which pictures of a folder are kept from training; hold_out_style is the emoji style of the evaluations,
     None for Fluent. Returns (PictureSet, [Evaluation, ...]).
     Raises ValueError for a name that is none of these, and what the source raises.
     """
@@ -22,8 +22,6 @@ def load_data(name_or_path, size=None, seed=0, hold_out_style=None):
     if name_or_path == "shapes":
         return shapes_data(size or 32, seed=seed)
     if not Path(name_or_path).exists():
-        raise ValueError(
-            f"there is no data source {str(name_or_path)!r}: choose emoji, shapes, or the path of a folder "
-            "with captions.csv or with one folder of pictures for each class"
-        )
+        choices = "emoji, shapes, or the path of a folder with captions.csv or one folder of pictures for each class"
+        raise ValueError(f"there is no data source {str(name_or_path)!r}: choose {choices}")
     return folder_data(name_or_path, size or 64, seed)

@@ -12,16 +12,10 @@ from PIL import Image, ImageDraw
 from .dataset import Evaluation, PictureSet
 
 COLOURS = {
-    "red": (220, 40, 40),
-    "yellow": (240, 210, 40),
-    "green": (40, 160, 70),
-    "blue": (50, 90, 220),
-    "purple": (150, 60, 180),
-    "black": (30, 30, 30),
-    "pink": (250, 150, 200),
-    "brown": (130, 80, 40),
+    "red": (220, 40, 40), "yellow": (240, 210, 40), "green": (40, 160, 70), "blue": (50, 90, 220),
+    "purple": (150, 60, 180), "black": (30, 30, 30), "pink": (250, 150, 200), "brown": (130, 80, 40),
     "grey": (150, 150, 150),
-}
+}  # fmt: skip
 EDGE = (60, 60, 60)
 # The corners of each shape: angles from the top, in degrees, and distances from the centre, in radii.
 CORNERS = {
@@ -36,20 +30,18 @@ SIZES = {"small": (0.13, 0.17), "large": (0.22, 0.29)}  # radius, as a part of t
 RELATIONS = {"above": "below", "left of": "right of"}
 HELD_OUT = list(zip(COLOURS, CORNERS))  # red circle, yellow square, green triangle, ...
 PAIRS = [(colour, shape) for colour in COLOURS for shape in CORNERS]
-
 FINE = 4  # shapes are drawn so many times larger and then reduced, which makes their edges smooth
 
 
 def shapes_data(size=32, pictures=6000, seed=0):
-    """Scenes to train on, and two exams about colour-shape pairs that no training scene holds.
+    """Scenes to train on, and two evaluations about colour-shape pairs that no training scene holds.
 
     Returns (PictureSet, [Evaluation, Evaluation]), the same for the same arguments. Half of the `pictures` training
     pictures, uint8 (pictures, size, size, 4), show one shape and half show two. "held-out pairs" shows one shape
     and asks which of all 108 sizes × colours × shapes it is; "held-out pairs in scenes" shows two, of which one or
-    both are held out, beside nine captions that differ from the right one in a single respect. Positions, sizes,
-    turns and colours vary a little from picture to picture, so training needs no further augmentation; mirroring
-    and turning by more than a few degrees would make the captions wrong. Raises ValueError for a size below 8 or
-    fewer than 2 pictures.
+    both are held out, beside nine captions that differ from the right one in a single respect. Places, sizes, turns
+    and colours vary, so training needs no augmentation; mirroring, or turning by more than a few degrees, would make
+    the captions wrong. Raises ValueError for a size below 8 or fewer than 2 pictures.
     """
     if size < 8:
         raise ValueError(f"size is {size}; shapes cannot be told apart below 8 pixels")
@@ -63,10 +55,9 @@ def shapes_data(size=32, pictures=6000, seed=0):
     concept = np.arange(pictures) % len(singles)
     half = pictures // 2
     concept[half:] = len(singles) + np.arange(pictures - half) % (len(scenes) - len(singles))
-    training = PictureSet(
-        "shapes", _draw_all([scenes[k] for k in concept], size, rng), concept, [captions(scene) for scene in scenes]
-    )
-    return training, [_exam_of_one(rng_one, size), _exam_of_two(rng_two, size, seen)]
+    drawn = _draw_all([scenes[k] for k in concept], size, rng)
+    training = PictureSet("shapes", drawn, concept, [captions(scene) for scene in scenes])
+    return training, [_ask_one(rng_one, size), _ask_two(rng_two, size, seen)]
 
 
 def captions(scene):
@@ -83,12 +74,10 @@ def captions(scene):
 def draw_scene(scene, size, rng):
     """A picture of the scene, uint8 RGBA (size, size, 4) on nothing; places, radii, turns and colours come from rng.
 
-    The second shape of a scene is small or large, as it falls.
+    The second shape of a scene is small or large at random.
     """
     word, pair, *rest = scene
-    words, pairs = [word], [pair]
-    if rest:
-        words, pairs = [word, rng.choice(list(SIZES))], [pair, rest[1]]
+    words, pairs = ([word, rng.choice(list(SIZES))], [pair, rest[1]]) if rest else ([word], [pair])
     radii = np.array([rng.uniform(*SIZES[word]) for word in words]) * (0.82 if rest else 1)
     # Along the line of the relation the shapes stand one after the other, with the free room shared out at random.
     gaps = (1 - 2 * radii.sum()) * rng.dirichlet(np.ones(len(pairs) + 1))
@@ -128,25 +117,22 @@ def _two(rng, firsts, seconds):
             return (str(rng.choice(list(SIZES))), first, str(rng.choice(list(RELATIONS))), second)
 
 
-def _exam_of_one(rng, size, each=40):
+def _ask_one(rng, size, each=40):
     scenes = [(word, pair) for pair in PAIRS for word in SIZES]
-    held_out = np.array([k for k, (_, pair) in enumerate(scenes) if pair in HELD_OUT])
-    answer = np.repeat(held_out, each)
-    names = [captions(scene)[0] for scene in scenes]
-    return Evaluation("held-out pairs", _draw_all([scenes[k] for k in answer], size, rng), answer, names)
+    answer = np.repeat([k for k, (_, pair) in enumerate(scenes) if pair in HELD_OUT], each)
+    pictures = _draw_all([scenes[k] for k in answer], size, rng)
+    return Evaluation("held-out pairs", pictures, answer, [captions(scene)[0] for scene in scenes])
 
 
-def _exam_of_two(rng, size, seen, count=400):
+def _ask_two(rng, size, seen, count=400):
     scenes, index, candidates = [], {}, []
     for k in range(count):
         kinds = [(HELD_OUT, seen), (seen, HELD_OUT), (HELD_OUT, HELD_OUT)][k % 3]
         scenes.append(_two(rng, *kinds))
         names = [captions(scene)[0] for scene in (scenes[-1], *_nearly(scenes[-1], rng))]
         candidates.append([index.setdefault(name, len(index)) for name in names])
-    candidates = np.array(candidates)
-    return Evaluation(
-        "held-out pairs in scenes", _draw_all(scenes, size, rng), candidates[:, 0].copy(), list(index), candidates
-    )
+    pictures, candidates = _draw_all(scenes, size, rng), np.array(candidates)
+    return Evaluation("held-out pairs in scenes", pictures, candidates[:, 0].copy(), list(index), candidates)
 
 
 def _nearly(scene, rng):

@@ -1,5 +1,7 @@
-"""What a trained CLIP can do: zero-shot classification, retrieval, search, and the linear probe beside them."""
+"""What a trained CLIP can do: zero-shot classification, retrieval and search, and the baselines beside them."""
 
+from ..model import class_embeddings, prompt_features
 from .linear_probe import linear_probe
-from .nearest_pixels import nearest_pixel_baseline
-from .zeroshot import class_embeddings, classify, cosines, evaluate, ranks, retrieval, search, top_k
+from .nearest_pixels import nearest_pixel_baseline, pixel_rows
+from .retrieval import cosines, ranks, retrieval, search, top_k
+from .zeroshot import evaluate

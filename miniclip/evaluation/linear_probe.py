@@ -1,6 +1,6 @@
 """The linear probe: how well a straight line through frozen features separates the classes.
 
-Multinomial logistic regression, trained by hand to convergence. With z = X Wᵀ + b,
+Multinomial logistic regression, trained to convergence. With z = X Wᵀ + b,
 
     L = mean(−ln softmax(z)[label]) + l2/2 ΣW²
     dz = (softmax(z) − one-hot) / N        dW = dzᵀ X + l2 W        db = Σ dz
@@ -30,10 +30,8 @@ def linear_probe(features_train, labels_train, features_test, labels_test, l2=1e
     x_test = finite_rows(features_test, "features_test").astype(np.float64)
     labels, labels_test = xp.asarray(labels_train), xp.asarray(labels_test)
     if x.shape[1] != x_test.shape[1] or labels.shape != x.shape[:1] or labels_test.shape != x_test.shape[:1]:
-        raise ValueError(
-            f"Features {x.shape} with labels {labels.shape} to train and {x_test.shape} with "
-            f"{labels_test.shape} to test do not fit: one label a row, one width."
-        )
+        shapes = f"{x.shape} with labels {labels.shape} to train and {x_test.shape} with {labels_test.shape} to test"
+        raise ValueError(f"Features {shapes} do not fit: one label a row, one width.")
     classes, y = xp.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError("A linear probe needs training labels of at least two classes.")
@@ -41,27 +39,17 @@ def linear_probe(features_train, labels_train, features_test, labels_test, l2=1e
     if not values.size or not (values > 0).all():
         raise ValueError(f"l2 must be positive, not {l2!r:.80}.")
 
-    def fit(x, y, l2):
-        start = xp.zeros((len(classes), x.shape[1] + 1))  # [W b]
-        return lbfgs(lambda w: probe_loss(w, x, y, l2), start)
-
-    def accuracy(w, x, labels):
-        return float((classes[(x @ w[:, :-1].T + w[:, -1]).argmax(1)] == labels).mean())
+    start = xp.zeros((len(classes), x.shape[1] + 1))  # [W b]
+    fit = lambda x, y, l2: lbfgs(lambda w: probe_loss(w, x, y, l2), start)
+    accuracy = lambda w, x, labels: float((classes[(x @ w[:, :-1].T + w[:, -1]).argmax(1)] == labels).mean())
 
     if len(values) > 1:
         held = xp.asarray(np.random.default_rng(0).permutation(len(x)) % 5 == 0)
         scores = [accuracy(fit(x[~held], y[~held], l2)[0], x[held], labels[held]) for l2 in values]
         values = values[[int(np.argmax(scores))]]
     w, loss, iterations = fit(x, y, values[0])
-    return {
-        "accuracy": accuracy(w, x_test, labels_test),
-        "weight": w[:, :-1],
-        "bias": w[:, -1],
-        "classes": classes,
-        "l2": float(values[0]),
-        "loss": loss,
-        "iterations": iterations,
-    }
+    result = {"accuracy": accuracy(w, x_test, labels_test), "weight": w[:, :-1], "bias": w[:, -1], "classes": classes}
+    return result | {"l2": float(values[0]), "loss": loss, "iterations": iterations}
 
 
 def probe_loss(w, x, y, l2):
@@ -88,8 +76,11 @@ def lbfgs(f, x, tolerance=1e-5, limit=1000, memory=10):
     value, g = f(x)
     enough = tolerance * float(abs(g).max())
     pairs = []  # (Δx, Δgradient, their product), oldest first
-    for step in range(limit):
-        if float(abs(g).max()) <= enough:
+    steps = 0
+    while not float(abs(g).max()) <= enough:  # with NaN, too, it ends in the warning
+        if steps == limit:
+            left = f"The probe's gradient is still {float(abs(g).max()) / enough * tolerance:.0e} of its start"
+            warnings.warn(f"{left} after {limit} steps of L-BFGS; a larger l2 converges sooner.")
             break
         d, alphas = -g, []
         for dx, dg, product in reversed(pairs):
@@ -109,22 +100,16 @@ def lbfgs(f, x, tolerance=1e-5, limit=1000, memory=10):
         x, (value, g) = x + dx, trial
         if (product := float((dx * dg).sum())) > 0:
             pairs = [*pairs, (dx, dg, product)][-memory:]
-    else:
-        warnings.warn(
-            f"The probe's gradient is still {float(abs(g).max()) / enough * tolerance:.0e} of its start "
-            f"after {limit} steps of L-BFGS; a larger l2 converges sooner."
-        )
-    return x, value, step
+        steps += 1
+    return x, value, steps
 
 
 def finite_rows(x, what):
     """x (N, E), at least float32; ValueError unless it is a non-empty matrix of finite numbers."""
     xp = array_module(x)
     if getattr(x, "ndim", 0) != 2 or 0 in x.shape or x.dtype.kind not in "fiu":
-        raise ValueError(
-            f"{what} must be a matrix of numbers with at least one row, not "
-            f"{getattr(x, 'dtype', type(x).__name__)} of shape {getattr(x, 'shape', '?')}."
-        )
+        found = f"{getattr(x, 'dtype', type(x).__name__)} of shape {getattr(x, 'shape', '?')}"
+        raise ValueError(f"{what} must be a matrix of numbers with at least one row, not {found}.")
     x = x.astype(np.result_type(x.dtype, np.float32), copy=False)
     bad = ~xp.isfinite(x).all(1)
     if bool(bad.any()):

@@ -3,15 +3,16 @@
 import numpy as np
 from PIL import Image
 
+from ..preprocess import as_pil
+
 
 def nearest_pixel_baseline(training, exam, side=16):
-    """How far raw pixels alone get: the share of `exam` that the nearest training picture answers.
+    """Nearest neighbour by pixels: the share of `exam` that the nearest training picture answers.
 
-    training PictureSet; exam Evaluation, which shares names with the training concepts' first captions.
-    Pictures are put on white, shrunk to `side` pixels, freed of their mean colour and compared by their
-    cosine in one matrix product; a question takes the name of the nearest picture that bears one of its
-    candidate names. Returns a float in [0, 1]. A name that was never drawn in training, as in an unseen
-    combination, cannot be answered this way. And the pictures must be at hand, which a model does not need.
+    training PictureSet; exam Evaluation, which shares names with the training concepts' first captions. Pictures are
+    compared by the cosine of their `pixel_rows`; a question takes the name of the nearest picture that bears one of
+    its candidate names. Returns a float in [0, 1]. A name that was never drawn in training, as in an unseen
+    combination, cannot be answered this way. And the training pictures are needed, as no model needs them.
     """
     row_of = {name: row for row, name in enumerate(exam.names)}
     row = np.array([row_of.get(texts[0], -1) for texts in training.captions])[training.concept]
@@ -30,9 +31,7 @@ def pixel_rows(pictures, side):
     """uint8 (N, S, S, 4) -> float32 (N, side*side*3): on white, shrunk, minus the mean colour, of unit length."""
     rows = np.empty((len(pictures), side * side, 3), np.float32)
     for row, pixels in zip(rows, pictures):
-        white = Image.new("RGBA", pixels.shape[1::-1], "white")
-        white.alpha_composite(Image.fromarray(pixels))
-        row[:] = np.asarray(white.convert("RGB").resize((side, side), Image.BOX)).reshape(-1, 3)
+        row[:] = np.asarray(as_pil(pixels).resize((side, side), Image.BOX)).reshape(-1, 3)
     rows -= rows.mean(1, keepdims=True)
     rows = rows.reshape(len(pictures), -1)
     return rows / np.maximum(np.sqrt((rows * rows).sum(1, keepdims=True)), 1e-6)

@@ -1,3 +1,6 @@
 """What a graphics card does better: fused kernels, products as they lie in memory, 16 bits, batches drawn ahead."""
 
-from .matmul import PRECISIONS, compute_dtype, precision
+from .device import full_card, register, to_gpu, usable_cupy
+from .mixed_precision import GradScaler, half_encoders
+from .precision import PRECISIONS, compute_dtype, precision
+from .prefetch import Prefetch

@@ -11,13 +11,10 @@ one to the next. Rows that NumPy writes one after another are the columns of the
 and a transposed view is only another flag. The heads of attention are such views of one array (N, T, 3, H, d).
 """
 
-from contextlib import contextmanager
-
 import numpy as np
 
-from ..backend import array_module, to_array_on
+from ..backend import array_module
 
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 # dtype: (cuBLAS's name of it, what it is summed in, 1 and 0 of that kind for cuBLAS to read)
 SUMS = {
     "float64": ("CUDA_R_64F", "CUBLAS_COMPUTE_64F", np.array([1, 0], np.float64)),
@@ -34,10 +31,6 @@ def matmul(a, b, out=None):
     overlap a or b. Raises ValueError when shapes do not fit.
     """
     xp = array_module(a)
-    if xp is np:
-        y = np.matmul(a, b, out=out)
-        # NumPy has no product of bfloat16 and answers in float32: rounded here, once, as a card does.
-        return y.astype(a.dtype) if a.dtype.kind == "V" and y.dtype != a.dtype == b.dtype else y
     if not 2 < max(a.ndim, b.ndim) <= 4 or min(a.ndim, b.ndim) < 2 or a.dtype != b.dtype or a.dtype.name not in SUMS:
         return xp.matmul(a, b, out=out)
     stack = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -136,52 +129,3 @@ def _plan(*stacks):
     if outer <= inner:
         return outer, inner, [(far, near // size) for far, near in steps]
     return inner, outer, [(near, far // size) for far, near in steps]
-
-
-def compute_dtype(precision, device="gpu"):
-    """The dtype of activations and of weights in a product, for one of PRECISIONS; sums are in float32 in all four.
-
-    Raises ValueError for a precision that there is not, or that this machine's Python or `device` does not have.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"there is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
-    if precision == "tf32":
-        if device == "cpu":
-            raise ValueError("precision 'tf32' is only on graphics cards; on the processor use 'float32'.")
-        return np.dtype(np.float32)
-    if precision == "bfloat16":
-        try:
-            from ml_dtypes import bfloat16
-        except ImportError:
-            raise ValueError(
-                "precision 'bfloat16' needs the package ml_dtypes: pip install ml_dtypes, or use 'float32'."
-            ) from None
-        return np.dtype(bfloat16)
-    return np.dtype(precision)
-
-
-@contextmanager
-def precision(name, device="gpu"):
-    """`with precision("tf32") as dtype:` products of float32 numbers use TF32 meanwhile, with other names they do not.
-
-    name: one of PRECISIONS; yields `compute_dtype(name)`. What was set before is set again afterwards. It holds for all
-    threads of the process. On the CPU nothing is set.
-    Raises ValueError as `compute_dtype` and `to_array_on`, and for TF32 and bfloat16 on a card from before 2020
-    (compute capability 8).
-    """
-    dtype = compute_dtype(name, device)
-    to_array_on(device)  # whether there is such a device
-    if device == "cpu":
-        yield dtype
-        return
-    import cupy
-
-    if name in ("tf32", "bfloat16") and int(cupy.cuda.Device().compute_capability) < 80:
-        raise ValueError(f"precision {name!r} needs a graphics card of compute capability 8.0 or more; use 'float32'.")
-    core, types = cupy._core, cupy._core._routines_linalg
-    before = core.get_compute_type(np.float32)
-    core.set_compute_type(np.float32, types.COMPUTE_TYPE_TF32 if name == "tf32" else types.COMPUTE_TYPE_DEFAULT)
-    try:
-        yield dtype
-    finally:
-        core.set_compute_type(np.float32, before)

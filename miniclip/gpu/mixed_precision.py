@@ -42,6 +42,26 @@ def half_encoders(dtype, loss_scale=None):
     return half_encoders_of
 
 
+def in_float32(layer):
+    """The layer, which computes 16-bit arrays as float32 and rounds its output and dx: a cast at either border."""
+
+    def wide(value):
+        return value.astype(np.float32) if hasattr(value, "astype") else value
+
+    def cast(x, *arrays, **others):
+        if x.dtype.itemsize != 2:
+            return layer(x, *arrays, **others)
+        y, backward = layer(*map(wide, (x, *arrays)), **{name: wide(value) for name, value in others.items()})
+
+        def backward_cast(dy):
+            found = backward(wide(dy))
+            return (found[0].astype(x.dtype), *found[1:]) if isinstance(found, tuple) else found.astype(x.dtype)
+
+        return y.astype(x.dtype), backward_cast
+
+    return cast
+
+
 class GradScaler:
     """What the loss is multiplied with, so that gradients in float16 do not vanish (Micikevicius et al. 2018, §3.2).
 

@@ -5,10 +5,9 @@
 
 The main thread never waits for the card. What it waits for, where drawing is the slower, is the drawing.
 
-Why nothing is read too late or overwritten too early. There are two slots, each of one pinned array on the
-machine and one array on the card, which live as long as the run: so CuPy's pool, which hands a freed array
-to the next that asks on the same stream, whoever may still read it on another, is never asked. A slot is
-written again only when
+Why nothing is read too late or overwritten too early. There are two slots, each of one pinned array on the machine
+and one array on the card, which live as long as the run: so CuPy's pool, which hands a freed array to the next that
+asks on the same stream, whoever may still read it on another, is never asked. A slot is written again only when
 
   - its pinned array has been read: the drawing thread waits on the host for the "copied" of two steps ago;
   - its array on the card has been read: the second stream waits, on the card, for its "used", which the main

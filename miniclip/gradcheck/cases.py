@@ -1,15 +1,13 @@
-"""Every backward pass of the house at a random point: what `python -m miniclip gradcheck` proves.
-
-The sizes, parameters and inputs are drawn in draw.py, as a seed decides.
-"""
+"""Every backward pass of the library at a random point: what `python -m miniclip gradcheck` checks."""
 
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from inspect import signature
 
 import numpy as np
 
 from ..attention import attend, attention_pool, attention_weights, causal_mask, self_attention
 from ..conv import average_pool, batch_norm, conv2d
+from ..last_block import self_attention_at, transformer_at
 from ..layers import embedding, gelu, l2_normalize, layer_norm, linear, quick_gelu, relu, softmax
 from ..loss import clip_loss, contrastive_loss, siglip_loss, symmetric_cross_entropy
 from ..model import encode_image
@@ -23,31 +21,19 @@ from ..vit import vision_transformer
 from .check import check
 from .random_inputs import RESNET, VIT, RandomInputs
 
-STATISTICS = ("*running_mean", "*running_var")  # averages, which the loss does not differentiate
+CASES = {}  # {name: (draw, entries)}, see `case`
+CONSTANT = ("mask", "micro_batches*", "*running_mean", "*running_var")  # arrays of floats without a gradient
 
 
-class Subject(NamedTuple):
-    """What to check: check(f, *args, **options)."""
+def case(name, entries=32):
+    """Enter a function draw(r, n, t, …) -> (f, *args) under a name.
 
-    f: object
-    args: tuple
-    options: dict
+    r is a `RandomInputs`, n, t, … are axes whose lengths it draws. entries: see `check`.
+    """
 
-
-CASES = {}  # {name: function of a `Draw` -> Subject}
-
-
-def subject(name):
-    """Enter a function draw -> f, *args, or (f, *args, options), under a name."""
-
-    def enter(make):
-        def made(draw):
-            f, *args = make(draw)
-            options = args.pop() if args and isinstance(args[-1], dict) and "entries" in args[-1] else {}
-            return Subject(f, tuple(args), options)
-
-        CASES[name] = made
-        return make
+    def enter(draw):
+        CASES[name] = draw, entries
+        return draw
 
     return enter
 
@@ -55,18 +41,22 @@ def subject(name):
 def find_cases(patterns):
     """The names that match one of these patterns, "layer_norm" or "*resnet*". ValueError where one matches none."""
     for pattern in patterns:
-        if not any(name == pattern or fnmatchcase(name, pattern) for name in CASES):
+        if not any(fnmatchcase(name, pattern) for name in CASES):
             raise ValueError(f"there is no layer {pattern!r}; choose one of: {', '.join(CASES)}.")
-    return [name for name in CASES if any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)]
+    return [name for name in CASES if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def draw_case(name, seed=0, least=2):
-    """The subject of this name at the point that a seed decides, with sizes of at least `least`."""
-    return CASES[name](RandomInputs([seed, *name.encode()], least))
+    """f, args and options of `check` for a case, at the point that a seed decides, with axes at least `least` long."""
+    draw, entries = CASES[name]
+    r = RandomInputs([seed, *name.encode()], least)
+    _, *axes = (p.name for p in signature(draw).parameters.values() if p.default is p.empty)
+    f, *args = draw(r, *map(r.length, axes))
+    return f, tuple(args), {"entries": entries, "exclude": CONSTANT}
 
 
 def check_layer(name, seed=0, least=2, **options):
-    """The `Report` on one subject; options as `gradcheck.check` takes them."""
+    """The `Report` on one case; options as `check` takes them."""
     f, args, own = draw_case(name, seed, least)
     report = check(f, *args, **own | {"cotangent_seed": seed} | options)
     report.function = name
@@ -75,218 +65,81 @@ def check_layer(name, seed=0, least=2, **options):
 
 # ------------------------------------------------------------------------------------------ layers
 
-
-@subject("linear")
-def _(d):
-    k, m = d.size(), d.size()
-    return linear, d.normal(d.size(), d.size(), k), d.weight(m, k), d.normal(m)
-
-
-@subject("embedding")
-def _(d):
-    v, width = d.size(2, 6), d.size()
-    return embedding, d.rng.integers(0, v, (d.size(), d.size())), d.normal(v, width)
+case("linear")(lambda r, n, t, k, m: (linear, r.normal(n, t, k), *r.dense(m, k).values()))
+case("embedding")(lambda r, n, t, v, k: (embedding, r.rng.integers(0, v, (n, t)), r.normal(v, k)))
+case("layer_norm")(lambda r, n, t, d: (layer_norm, r.normal(n, t, d), *r.norm(d).values()))
+for f in (relu, quick_gelu, gelu, softmax):
+    case(f.__name__)(lambda r, n, d, f=f: (f, r.normal(n, d, scale=2)))
+case("l2_normalize")(lambda r, n, d: (l2_normalize, r.normal(n, d)))
 
 
-@subject("layer_norm")
-def _(d):
-    width = d.size(2, 8)
-    return layer_norm, d.normal(d.size(), d.size(), width), d.normal(width), d.normal(width)
+@case("conv2d")
+def _(r, n, h, w, c, m, kh, kw):
+    stride, padding = r.integer(1, 2), r.integer(0, 1)
+    return conv2d, r.normal(n, h, w, c), *r.dense(m, c, kh, kw).values(), stride, padding
 
 
-for activation in (relu, quick_gelu, gelu):
-    subject(activation.__name__)(lambda d, f=activation: (f, d.normal(d.size(), d.size(), scale=2)))
+case("conv2d (1 × 1)")(lambda r, n, h, w, c, m: (conv2d, r.normal(n, h, w, c), *r.dense(m, c, 1, 1).values()))
+
+for training in (True, False):
+
+    @case(f"batch_norm ({'training' if training else 'eval'})")
+    def _(r, n, h, w, c, training=training):
+        return batch_norm, r.normal(n, h, w, c) + 1, *r.batch_norm(c).values(), training
 
 
-@subject("softmax")
-def _(d):
-    return softmax, d.normal(d.size(), d.size(2, 6), scale=2)
+case("average_pool")(lambda r, n, h, w, c: (average_pool, r.normal(n, h, w, c), r.integer(2, 3)))
+case("self_attention")(lambda r, n, t, heads: (self_attention, r.normal(n, t, 6), r.attention(6), heads))
 
 
-@subject("l2_normalize")
-def _(d):
-    return l2_normalize, d.normal(d.size(), d.size(2, 6))
+@case("self_attention (causal)")
+def _(r, n, t, heads):
+    return self_attention, r.normal(n, t, 6), r.attention(6), heads, causal_mask(t, np, np.float64)
 
 
-@subject("conv2d")
-def _(d):
-    kernel, c, out = d.size(1, 3), d.size(1, 3), d.size(1, 3)
-    return (
-        conv2d,
-        d.normal(d.size(1, 2), d.size(3, 6), d.size(3, 6), c),
-        d.normal(out, c, kernel, d.size(1, 3)),
-        d.normal(out),
-        d.number(1, 2),
-        d.number(0, 1),
-    )
+@case("self_attention_at")
+def _(r, n, t, heads):
+    at = r.rng.integers(0, t, n)
+    return self_attention_at, r.normal(n, t, 6), r.attention(6), heads, at, causal_mask(t, np, np.float64)
 
 
-@subject("conv2d (1 × 1)")
-def _(d):
-    c, out = d.size(), d.size()
-    return conv2d, d.normal(2, d.size(), d.size(), c), d.normal(out, c, 1, 1), d.normal(out)
+@case("attend")
+def _(r, n, heads, m, t, k):
+    return attend, r.normal(n, heads, m, k), r.normal(n, heads, t, k), r.normal(n, heads, t, k)
 
 
-def batch_norm_subject(training):
-    """Batch norm with its own statistics or with the running ones."""
-
-    def make(d):
-        c = d.size()
-        x = d.normal(d.size(2, 4), d.size(2, 3), d.size(2, 3), c) + 1
-        return (
-            batch_norm,
-            x,
-            d.normal(c),
-            d.normal(c),
-            *d.statistics(c),
-            training,
-            {"entries": 32, "exclude": ["running_*"]},
-        )
-
-    return make
+@case("attention_weights")
+def _(r, n, t):
+    return attention_weights, r.normal(n, t, t), r.integer(1, 4) / 2 + 0.25, causal_mask(t, np, np.float64)
 
 
-subject("batch_norm (training)")(batch_norm_subject(True))
-subject("batch_norm (in use)")(batch_norm_subject(False))
-
-
-@subject("average_pool")
-def _(d):
-    size = d.size(2, 3)
-    return average_pool, d.normal(d.size(1, 2), d.size(size, 7), d.size(size, 7), d.size(1, 3)), size
-
-
-def attention_subject(causal):
-    """Self-attention that sees everything, or only what came before."""
-
-    def make(d):
-        heads, t = d.size(1, 3), d.size()
-        width = heads * d.size(1, 4)
-        p = d.block(width)["attn"]
-        if not causal:
-            return self_attention, d.normal(d.size(1, 3), t, width), p, heads
-        return (
-            self_attention,
-            d.normal(d.size(1, 3), t, width),
-            p,
-            heads,
-            causal_mask(t, np, np.float64),
-            {"entries": 32, "exclude": ["mask"]},
-        )
-
-    return make
-
-
-subject("self_attention")(attention_subject(False))
-subject("self_attention (causal)")(attention_subject(True))
-
-
-@subject("self_attention (at one position)")
-def _(d):
-    heads, t, n = d.size(1, 3), d.size(2), d.size(1, 3)
-    width = heads * d.size(1, 4)
-    return (
-        self_attention,
-        d.normal(n, t, width),
-        d.block(width)["attn"],
-        heads,
-        causal_mask(t, np, np.float64),
-        d.rng.integers(1, t, n),
-        {"entries": 32, "exclude": ["mask"]},
-    )
-
-
-@subject("attend")
-def _(d):
-    shape, t, size = (d.size(1, 3), d.size(1, 3)), d.size(), d.size()
-    return attend, d.normal(*shape, d.size(), size), d.normal(*shape, t, size), d.normal(*shape, t, size)
-
-
-@subject("attention_weights")
-def _(d):
-    t = d.size(2)
-    scale = d.number(1, 4) / 2 + 0.25
-    return (
-        attention_weights,
-        d.normal(d.size(1, 3), t, t),
-        scale,
-        causal_mask(t, np, np.float64),
-        {"entries": 32, "exclude": ["mask"]},
-    )
-
-
-@subject("attention_pool")
-def _(d):
-    heads = d.size(1, 3)
-    c, h, w, out = heads * d.size(1, 3), d.size(1, 3), d.size(1, 3), d.size(1, 4)
-    p = {
-        "positional_embedding": d.normal(h * w + 1, c),
-        "c_proj": d.dense(out, c),
-        **{name: d.dense(c, c) for name in ("k_proj", "q_proj", "v_proj")},
-    }
-    return attention_pool, d.normal(d.size(1, 3), h, w, c), p, heads
+@case("attention_pool")
+def _(r, n, h, w, heads, m):
+    return attention_pool, r.normal(n, h, w, 6), r.attention_pool(h * w + 1, 6, m), heads
 
 
 # ------------------------------------------------------------------------------------------ blocks
 
-for activation in (quick_gelu, gelu):
-    subject(f"mlp ({activation.__name__})")(
-        lambda d, f=activation, width=4: (mlp, d.normal(d.size(), d.size(), width), d.block(width)["mlp"], f)
-    )
+for f in (quick_gelu, gelu):
+    case(f"mlp ({f.__name__})")(lambda r, n, t, f=f: (mlp, r.normal(n, t, 4), r.mlp(4), f))
 
 
-@subject("residual_block")
-def _(d):
-    heads, t = d.size(1, 2), d.size(1, 4)
-    width = heads * d.size(2, 3)
-    return (
-        residual_block,
-        d.normal(d.size(1, 2), t, width),
-        d.block(width),
-        heads,
-        causal_mask(t, np, np.float64),
-        {"entries": 16, "exclude": ["mask"]},
-    )
+@case("residual_block", entries=16)
+def _(r, n, t, heads):
+    return residual_block, r.normal(n, t, 6), r.block(6), heads, causal_mask(t, np, np.float64)
 
 
-for again in (False, True):
-    subject("transformer" + " (recomputed)" * again)(
-        lambda d, again=again: (
-            transformer,
-            d.normal(2, 3, 4),
-            {"resblocks": [d.block(4), d.block(4)]},
-            2,
-            None,
-            gelu,
-            again,
-            {"entries": 8},
-        )
-    )
+for recompute in (False, True):
+
+    @case("transformer" + " (recomputed)" * recompute, entries=8)
+    def _(r, recompute=recompute):
+        return transformer, r.normal(2, 3, 4), {"resblocks": [r.block(4), r.block(4)]}, 2, None, gelu, recompute
 
 
-@subject("transformer (at one position)")
-def _(d):
-    return (
-        transformer,
-        d.normal(2, 3, 4),
-        {"resblocks": [d.block(4), d.block(4)]},
-        2,
-        None,
-        quick_gelu,
-        False,
-        d.rng.integers(1, 3, 2),
-        {"entries": 8},
-    )
-
-
-@subject("conv_norm")
-def _(d):
-    p = {
-        "conv1": {"weight": d.normal(3, 2, 3, 3)},
-        "bn1": d.norm(3) | dict(zip(("running_mean", "running_var"), d.statistics(3))),
-    }
-    f = conv_norm_strided
-    return f, d.normal(3, 5, 5, 2), p, {"entries": 16, "exclude": STATISTICS}
+@case("transformer_at", entries=8)
+def _(r):
+    at = r.rng.integers(1, 3, 2)
+    return transformer_at, r.normal(2, 3, 4), {"resblocks": [r.block(4), r.block(4)]}, 2, at
 
 
 def conv_norm_strided(x, p):
@@ -294,31 +147,25 @@ def conv_norm_strided(x, p):
     return conv_norm(x, p, 1, True, stride=2, padding=1)
 
 
-@subject("bottleneck")
-def _(d):
-    p = d.parameters(RESNET)["visual"]["layer2"][0]
-    return bottleneck, d.normal(2, 4, 4, 16), p, 2, True, {"entries": 8, "exclude": STATISTICS}
+@case("conv_norm", entries=16)
+def _(r):
+    return conv_norm_strided, r.normal(3, 5, 5, 2), {"conv1": {"weight": r.weight(3, 2, 3, 3)}, "bn1": r.batch_norm(3)}
+
+
+@case("bottleneck", entries=8)
+def _(r):
+    return bottleneck, r.normal(2, 4, 4, 16), r.parameters(RESNET)["visual"]["layer2"][0], 2, True
 
 
 # ------------------------------------------------------------------------------------------ encoders
 
-
-@subject("vision_transformer")
-def _(d):
-    return (vision_transformer, d.images(2, VIT), d.parameters(VIT)["visual"], VIT, {"entries": 8})
-
+case("vision_transformer", 8)(lambda r: (vision_transformer, r.images(2, VIT), r.parameters(VIT)["visual"], VIT))
 
 for training in (True, False):
-    subject("modified_resnet" + (" (training)" if training else " (in use)"))(
-        lambda d, training=training: (
-            modified_resnet,
-            d.images(4, RESNET),
-            d.parameters(RESNET)["visual"],
-            RESNET,
-            training,
-            {"entries": 1, "exclude": STATISTICS},
-        )
-    )
+
+    @case(f"modified_resnet ({'training' if training else 'eval'})", entries=1)
+    def _(r, training=training):
+        return modified_resnet, r.images(4, RESNET), r.parameters(RESNET)["visual"], RESNET, training
 
 
 def text_encoder(params, tokens, config):
@@ -327,53 +174,24 @@ def text_encoder(params, tokens, config):
     return features, lambda dfeatures: (backward(dfeatures),)
 
 
-@subject("encode_text")
-def _(d):
-    params = d.parameters(VIT)
+@case("encode_text", entries=8)
+def _(r):
+    params = r.parameters(VIT)
     del params["visual"], params["logit_scale"]
-    return text_encoder, params, d.tokens(3), VIT, {"entries": 8}
+    return text_encoder, params, r.tokens(3), VIT
 
 
 # ------------------------------------------------------------------------------------------ losses
 
-
-@subject("clip_loss")
-def _(d):
-    n, e = d.size(1, 6), d.size(2, 5)
-    return clip_loss, d.normal(n, e), d.normal(n, e), d.normal() + 1
-
-
-@subject("contrastive_loss")
-def _(d):
-    n, e = d.size(2, 6), d.size(2, 5)
-    return contrastive_loss, l2_normalize(d.normal(n, e))[0], l2_normalize(d.normal(n, e))[0], d.normal() + 1
+case("clip_loss")(lambda r, n, e: (clip_loss, r.normal(n, e), r.normal(n, e), r.normal() + 1))
+case("contrastive_loss")(lambda r, n, e: (contrastive_loss, r.unit(n, e), r.unit(n, e), r.normal() + 1))
+case("symmetric_cross_entropy")(lambda r, n: (symmetric_cross_entropy, r.normal(n, n, scale=3)))
+case("tiled_clip_loss")(lambda r, n, e: (tiled_clip_loss, r.normal(n, e), r.normal(n, e), r.normal() + 1, 2))
+case("tiled_contrastive_loss")(lambda r, n, e: (tiled_contrastive_loss, r.unit(n, e), r.unit(n, e), r.normal() + 1, 2))
+case("siglip_loss")(lambda r, n, e: (siglip_loss, r.normal(n, e), r.normal(n, e), r.normal() + 1, r.normal()))
 
 
-@subject("symmetric_cross_entropy")
-def _(d):
-    n = d.size(2, 6)
-    return symmetric_cross_entropy, d.normal(n, n, scale=3)
-
-
-@subject("tiled_clip_loss")
-def _(d):
-    n, e = d.size(2, 6), d.size(2, 5)
-    return tiled_clip_loss, d.normal(n, e), d.normal(n, e), d.normal() + 1, d.size(2, 3)
-
-
-@subject("tiled_contrastive_loss")
-def _(d):
-    n, e = d.size(2, 6), d.size(2, 5)
-    return (tiled_contrastive_loss, l2_normalize(d.normal(n, e))[0], l2_normalize(d.normal(n, e))[0], d.normal() + 1, 2)
-
-
-@subject("siglip_loss")
-def _(d):
-    n, e = d.size(1, 6), d.size(2, 5)
-    return siglip_loss, d.normal(n, e), d.normal(n, e), d.normal() + 1, d.normal()
-
-
-# ------------------------------------------------------------------------------------------ the whole
+# ------------------------------------------------------------------------------------------ the whole model
 
 
 def whole_model(params, images, tokens, config):
@@ -390,32 +208,20 @@ def whole_model(params, images, tokens, config):
     return loss, backward
 
 
-def sharded_step(params, shards, config, recompute=False):
-    """One training step, as train.py takes it: the loss of all shards, the gradient in one flat vector."""
+def training_step(params, micro_batches, config, recompute=False):
+    """One step of training: the loss of all micro-batches, and its gradient from one flat vector."""
     gradient = Flat(params)
-    loss = loss_and_gradient(params, shards, config, gradient, recompute=recompute)["loss"]
+    loss = loss_and_gradient(params, micro_batches, config, gradient, recompute=recompute)["loss"]
     return loss, lambda: (gradient.tree,)
 
 
 for kind, config in (("ViT", VIT), ("ResNet", RESNET)):
-    options = {"entries": 1, "exclude": [*STATISTICS, "shards*"]}
-    subject(f"whole model ({kind})")(
-        lambda d, config=config, options=options: (
-            whole_model,
-            d.parameters(config),
-            d.images(4, config),
-            d.tokens(4),
-            config,
-            options,
-        )
-    )
-    subject(f"one sharded step ({kind})")(
-        lambda d, config=config, options=options: (
-            sharded_step,
-            d.parameters(config),
-            [(d.images(n, config), d.tokens(n)) for n in (4, 3)],
-            config,
-            kind == "ViT",
-            options,
-        )
-    )
+
+    @case(f"whole model ({kind})", entries=1)
+    def _(r, config=config):
+        return whole_model, r.parameters(config), r.images(4, config), r.tokens(4), config
+
+    @case(f"micro-batched step ({kind})", entries=1)
+    def _(r, config=config):
+        micro_batches = [(r.images(n, config), r.tokens(n)) for n in (4, 3)]
+        return training_step, r.parameters(config), micro_batches, config, config is VIT

@@ -1,21 +1,31 @@
-"""Before digits are counted: what must hold of a layer for a check of its gradient to mean anything.
+"""What must hold of a layer before its gradient is compared.
 
-Forward and backward give the same bits when they run again; nothing that was given is written to;
-dtypes and shapes of gradients are those of what they are gradients of; all is finite; and for a complex
-step, the forward pass takes complex numbers. Each that does not hold is a sentence.
+Forward and backward give the same bits when they run again. Nothing that was passed in is written to. The dtype
+and shape of a gradient are those of its array. Everything is finite. For a complex step, the forward pass takes
+complex numbers. Each violation is one sentence.
 """
 
-from inspect import signature
+import inspect
+import re
 
 import numpy as np
 
 from ..backend import array_module, to_array_on
-from .diagnosis import suspicious_source
 from .numeric import METHODS
 
+NOT_ANALYTIC = re.compile(
+    r"(?:np|xp|cp|numpy)\.(?:linalg\.norm|abs|absolute|fabs|var|std|vdot|conj|conjugate|real|hypot"
+    r"|sign|float64|float32)\b|\.(?:var|std|conj|conjugate)\(|\babs\(|\bfloat\(|\bmath\.\w+"
+)
+ADVICE = "Write it without, or use method='central'."
 
-def preflight(point, rng, method):
-    """What must hold before digits count -> the cotangent, {name: gradient} if all is well, sentences."""
+
+def check_contract(point, rng, method):
+    """Run forward and backward at a `Point` -> the random cotangent, {name: gradient}, and violations.
+
+    Gradients are float64 on the CPU, and {} where there is a violation. Raises ValueError where a backward that
+    takes no cotangent belongs to an output that is not one number.
+    """
     given = point.copies()
     y, backward = point.call(given)
     xp = array_module(y)
@@ -26,18 +36,20 @@ def preflight(point, rng, method):
     if not METHODS[method].subtracts and (problem := complex_problem(point)):
         return None, {}, [problem]
 
-    is_loss = not signature(backward).parameters
+    is_loss = not inspect.signature(backward).parameters
     if is_loss and y.ndim:
         raise ValueError(
-            f"the output has shape {y.shape}; a function whose backward takes no cotangent, or that is "
-            "checked with gradient=, must return one number."
+            f"the output has shape {y.shape}; a loss, or what is checked with gradient=, must return one number."
         )
+
+    def gradients_of(dy):
+        return point.named(backward() if is_loss else backward(dy))
+
     cotangent = xp.asarray(1.0 if is_loss else rng.standard_normal(y.shape), point.dtype)
-    pull = (lambda dy: backward()) if is_loss else backward
     dy = cotangent.copy()
-    gradients = {name: to_array_on("cpu")(xp.array(g)) for name, g in point.named(pull(dy)).items()}
-    again = point.named(pull(cotangent.copy()))
-    doubled = again if is_loss else point.named(pull(2 * cotangent))
+    gradients = {name: to_array_on("cpu")(xp.array(g)) for name, g in gradients_of(dy).items()}
+    again = gradients_of(cotangent.copy())
+    doubled = again if is_loss else gradients_of(2 * cotangent)
 
     before, after = point.copies() | {"dy": cotangent}, given | {"dy": dy}
     problems = [f"{name} was written to." for name in before if not same_bits(before[name], after[name])]
@@ -51,35 +63,36 @@ def preflight(point, rng, method):
         elif not np.isfinite(gradient).all():
             problems.append(f"the gradient of {name} is not finite.")
         elif not same_bits(gradient, again[name]):
-            problems.append(
-                f"backward, called again, gave another gradient of {name}: it accumulates between calls, "
-                "or writes into what the forward pass kept."
-            )
+            cause = "it accumulates between calls, or writes into what the forward pass kept"
+            problems.append(f"backward, called again, gave another gradient of {name}: {cause}.")
         elif not is_loss and not xp.allclose(doubled[name], 2 * again[name], rtol=1e-5, atol=0):
-            problems.append(
-                f"backward of twice the cotangent is not twice the gradient of {name}: the cotangent dy is "
-                "not used, or not used once."
-            )
+            cause = "dy is not used, or not used once"
+            problems.append(f"backward of twice the cotangent is not twice the gradient of {name}: {cause}.")
     gradients = {} if problems else {name: gradients[name].astype(float) for name in point.names}
     return cotangent.astype(np.float64), gradients, problems
 
 
 def complex_problem(point):
     """Why the forward pass cannot take complex numbers, in a sentence, or None."""
-    advice = "Write it without, or use method='central'."
     try:
         y, _ = point.call(point.copies(np.complex128))
     except Exception as error:  # whatever a function of real numbers may raise
-        return (
-            f"the forward pass cannot take complex numbers ({type(error).__name__}: {error})"
-            f"{suspicious_source(point.f)}. {advice}"
-        )
-    if y.dtype.kind != "c":
-        return (
-            f"the forward pass turns complex numbers into {y.dtype}, so a complex step sees no slope"
-            f"{suspicious_source(point.f)}. {advice}"
-        )
-    return None
+        problem = f"the forward pass cannot take complex numbers ({type(error).__name__}: {error})"
+    else:
+        if y.dtype.kind == "c":
+            return None
+        problem = f"the forward pass turns complex numbers into {y.dtype}, so a complex step sees no slope"
+    return f"{problem}{not_analytic(point.f)}. {ADVICE}"
+
+
+def not_analytic(f):
+    """ " (its source has np.abs)" where the source of f can be read and has such a function; else ""."""
+    try:
+        source = inspect.getsource(inspect.unwrap(f))
+    except (OSError, TypeError):
+        return ""
+    found = list(dict.fromkeys(match.strip("(").lstrip(".") for match in NOT_ANALYTIC.findall(source)))
+    return f" (its source has {', '.join(found)})" if found else ""
 
 
 def same_bits(a, b):

@@ -1,12 +1,4 @@
-"""Every figure that the notebooks and the command line draw.
-
-    loss_curve(log, batch)            the loss, with ln N marked: the price of guessing
-    accuracy_curve(log)               zero-shot accuracy along the training
-    temperature_curve(log)            τ, and the gradient that moves it
-    similarity_matrices(a, b)         before and after training, on one colour scale
-    gradient_matrices(S, P, G)        the similarities, the probabilities, and ∂loss/∂S
-    v_curve(curves)                   how exact each way of deriving is, at every step
-    retrieval_grid, prediction_grid, mistakes_grid        pictures with words: see grids.py
+"""Figures of numbers: the curves of a training run, matrices of pairs, and the error of a derivative.
 
 Each takes plain arrays and returns a matplotlib Figure, to save or to show (a notebook says %matplotlib
 inline and ends its cell with it); given ax or axes, it draws there. pyplot is never used, so nothing
@@ -16,12 +8,7 @@ is shown twice, nothing leaks, and no global setting is touched. matplotlib is i
 import numpy as np
 
 from ..preprocess import as_pil
-from .pictures import GREEN, GREY, RED, mistakes_grid, prediction_grid, retrieval_grid  # noqa: F401
-
-BLUE, ORANGE, PURPLE = "#0072B2", "#E69F00", "#AA4499"
-
-
-# ------------------------------------------------------------------------------------------- curves
+from .pictures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
 
 def loss_curve(log, batch, ax=None):
@@ -86,9 +73,6 @@ def temperature_curve(log, axes=None):
     return _finish(axes[1], "Its gradient (below 0: the loss asks for a smaller τ)", "step", "∂loss/∂ ln(1/τ)")
 
 
-# ----------------------------------------------------------------------------------------- matrices
-
-
 def similarity_matrices(before, after, names=None, pictures=None, axes=None):
     """Cosines of N pictures (rows) and N texts (columns), before and after training. -> Figure
 
@@ -122,17 +106,11 @@ def gradient_matrices(similarity, probability, gradient, names=None, pictures=No
 
     axes = _axes(9.8, 4.1 if names is None else 5, 1, 3, layout="compressed") if axes is None else axes
     limit = float(np.abs(gradient).max()) or 1.0
+    title = f"G = ∂loss/∂S,  ΣG = {np.sum(gradient):.0e}"
     panels = (
         (similarity, "S = cosine / τ", "cividis", None, None, "similarity"),
         (probability, "P = softmax of each row of S", "Purples", 0, 1, "probability"),
-        (
-            gradient,
-            f"G = ∂loss/∂S,  ΣG = {np.sum(gradient):.0e}",
-            "RdBu_r",
-            -limit,
-            limit,
-            "descent raises blue, lowers red",
-        ),
+        (gradient, title, "RdBu_r", -limit, limit, "descent raises blue, lowers red"),
     )
     for ax, (matrix, title, colours, low, high, label) in zip(axes, panels):
         image = ax.imshow(matrix, cmap=colours, vmin=low, vmax=high)
@@ -156,24 +134,10 @@ def v_curve(curves, title="Error of a derivative against its step", ax=None):
         label = f"{method}: {errors[lowest]:.0e} at h = {steps[lowest]:.0e}"
         ax.plot(steps, errors, color=color, lw=1.6, label=label)
         ax.plot(steps[lowest], errors[lowest], marker, color=color, ms=8, clip_on=False, zorder=3)
-    ax.axhline(np.finfo(float).eps, color=GREY, lw=1, ls="--")
-    ax.annotate(
-        "rounding in float64",
-        (1, np.finfo(float).eps),
-        (-4, 4),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        color=GREY,
-        fontsize=9,
-    )
+    _mark(ax, np.finfo(float).eps, "rounding in float64", GREY)
     ax.set(xscale="log", yscale="log", ylim=(3e-18, 30))
     ax.legend(frameon=False, fontsize=9, title="lowest error", title_fontsize=9, loc="upper left")
     return _finish(ax, title, "step h", "relative error")
-
-
-# ------------------------------------------------------------------------------------------- helpers
 
 
 def _axes(width, height, rows=1, columns=1, layout="constrained", **shared):
@@ -192,20 +156,11 @@ def _finish(ax, title, x, y):
     return ax.figure
 
 
-def _mark(ax, y, text):
+def _mark(ax, y, text, color=RED):
     """A dashed level with its meaning written above the right end."""
-    ax.axhline(y, color=RED, lw=1.2, ls="--")
-    ax.annotate(
-        text,
-        (1, y),
-        (-4, 4),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        color=RED,
-        fontsize=9,
-    )
+    ax.axhline(y, color=color, lw=1.2, ls="--")
+    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+    ax.annotate(text, (1, y), (-4, 4), color=color, fontsize=9, **place)
 
 
 def _sides(ax, n, names, pictures):
@@ -214,10 +169,8 @@ def _sides(ax, n, names, pictures):
 
     ax.set(xticks=[], yticks=[])
     if names is not None and n <= 16:
-        ax.set_xticks(range(n))
-        ax.set_xticklabels(
-            [name if len(name) < 22 else name[:20] + "…" for name in names], fontsize=8, rotation=90, parse_math=False
-        )
+        words = [name if len(name) < 22 else name[:20] + "…" for name in names]
+        ax.set_xticks(range(n), words, fontsize=8, rotation=90, parse_math=False)
         ax.tick_params(length=0)
     else:
         ax.set_xlabel("text")

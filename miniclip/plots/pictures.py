@@ -1,9 +1,5 @@
 """Figures of pictures with words: what a text finds, what a picture is called, what it is taken for.
 
-    retrieval_grid(queries, pictures, found, right)             the pictures that each text found
-    prediction_grid(pictures, names, probabilities, answer)     pictures and the names given to them
-    mistakes_grid(pictures, truth, said, gallery)               pictures beside those they were taken for
-
 Pictures are uint8 (M, H, W, 3 or 4) or PIL images, drawn on white as pictures: fonts lack emoji. Everything
 stands on one Axes in units of one picture, y downwards, so a grid of fifty pictures is drawn at once.
 A hit has a green frame, a miss a red one and a badge with a cross, so colour never speaks alone.
@@ -15,7 +11,8 @@ import numpy as np
 
 from ..preprocess import as_pil
 
-RED, GREEN, GREY = "#CC3311", "#009E73", "#666666"  # told apart by colour-blind readers
+# Colours of all figures, which colour-blind readers can tell apart.
+RED, GREEN, GREY, BLUE, ORANGE, PURPLE = "#CC3311", "#009E73", "#666666", "#0072B2", "#E69F00", "#AA4499"
 
 
 def retrieval_grid(queries, pictures, found, right=None, scores=None, title=None, ax=None):
@@ -48,10 +45,8 @@ def prediction_grid(pictures, names, probabilities, answer=None, k=3, columns=3,
     """
     probabilities = np.asarray(probabilities)
     if probabilities.shape != (len(pictures), len(names)) or not len(pictures):
-        raise ValueError(
-            f"{len(pictures)} pictures (at least one) and {len(names)} names need probabilities of "
-            f"that shape, not {probabilities.shape}."
-        )
+        given = f"{len(pictures)} pictures (at least one) and {len(names)} names"
+        raise ValueError(f"{given} need probabilities of that shape, not {probabilities.shape}.")
     columns = min(columns, len(pictures))
     slot = 1 / 3  # the height of a name and its bar
     wide, tall = 3.15, 0.3 + max(1, k * slot)
@@ -63,15 +58,8 @@ def prediction_grid(pictures, names, probabilities, answer=None, k=3, columns=3,
         for line, index in enumerate(best):
             top, bar = y + line * slot, y + line * slot + 0.19
             hit = answer is not None and index == answer[n]
-            _write(
-                ax,
-                x + 1.12,
-                top,
-                _short(names[index], 26),
-                8.5,
-                color=GREEN if hit else "black",
-                weight="bold" if hit else "normal",
-            )
+            style = {"color": GREEN, "weight": "bold"} if hit else {}
+            _write(ax, x + 1.12, top, _short(names[index], 26), 8.5, **style)
             ax.barh(bar, 1.45 * p[index], 0.09, left=x + 1.12, color=GREEN if hit else "#8a8a8a")
             _write(ax, x + 1.16 + 1.45 * p[index], bar, f"{100 * p[index]:.0f} %", 7, va="center", color=GREY)
         if answer is not None and answer[n] not in best:
@@ -84,11 +72,10 @@ def mistakes_grid(pictures, truth, said, gallery, columns=4, title=None, ax=None
 
     truth, said: N names for N pictures; gallery: N pictures of what was said. -> Figure.
     """
-    if not len(pictures) == len(truth) == len(said) == len(gallery) or not len(pictures):
-        raise ValueError(
-            f"{len(pictures)} pictures, {len(truth)} true names, {len(said)} given names and "
-            f"{len(gallery)} gallery pictures: as many of each are needed, at least one."
-        )
+    counts = [len(given) for given in (pictures, truth, said, gallery)]
+    if len(set(counts)) > 1 or not counts[0]:
+        given = "{} pictures, {} true names, {} given names and {} gallery pictures".format(*counts)
+        raise ValueError(f"{given}: as many of each are needed, at least one.")
     columns = min(columns, len(pictures))
     wide, tall = 2.52, 1.55
     ax = _canvas(ax, -0.06, columns * wide - 0.22, -(-len(pictures) // columns) * tall, title)

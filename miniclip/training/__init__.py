@@ -1,7 +1,7 @@
 """Training: what decides a run, the batches that it draws, and the loop."""
 
-from .batches import Batches, fingerprint
+from .batches import Batches
 from .config import PRESETS, TrainConfig, preset
-from .loop import Run, TrainingDiverged, train
-from .nonfinite import first_nonfinite
+from .loop import Phases, keep_freed_memory, train
+from .run import Run, TrainingDiverged
 from .tiled_loss import tiled_clip_loss, tiled_contrastive_loss

@@ -1,7 +1,7 @@
 """Batches of training pairs: which pictures and which captions of them a step sees.
 
 Every batch is a function of the seed and the number of the step alone: whoever draws it, and when, it has the
-same bits. So batches can be drawn ahead (see prefetch.py), and a run that was killed goes on with the same ones.
+same bits. So batches can be drawn ahead (see gpu/prefetch.py), and a run that was killed goes on with the same ones.
 """
 
 import hashlib
@@ -14,63 +14,65 @@ from ..preprocess import normalize
 
 
 class Batches:
-    """Shards of training pairs, drawn anew for each step.
+    """Micro-batches of training pairs, drawn anew for each step.
 
     data: PictureSet. `batches(step, map)` -> list of (images (n, 3, S, S) float32, tokens (n, T)). In a
     batch no concept comes twice: a second picture of it would be called a wrong match and is none.
     Raises ValueError when there are fewer than two concepts, or fewer than a batch.
     """
 
-    def __init__(self, data, tokenizer, config, recipe):
-        self.config, self.recipe = config, recipe
-        self.size = config["vision_cfg"]["image_size"]
-        self.parts = Augmentation(**recipe.augmentation)
+    def __init__(self, data, tokenizer, model_config, config):
+        self.model_config, self.config = model_config, config
+        self.size = model_config["vision_cfg"]["image_size"]
+        self.parts = Augmentation(**config.augmentation)
         self.pictures = resize_all(data.pictures, self.size)
         # The pictures of concept k: drawings[starts[k]:starts[k] + counts[k]].
         self.drawings = np.argsort(data.concept, kind="stable")
         self.counts = np.bincount(data.concept, minlength=len(data.captions))
         self.starts = np.cumsum(self.counts) - self.counts
         self.concepts = np.flatnonzero(self.counts)
-        self.share = self.counts[self.concepts] / len(data.concept) if recipe.by_picture else None
+        self.share = self.counts[self.concepts] / len(data.concept) if config.by_picture else None
         if len(self.concepts) < 2:
             raise ValueError(
                 f"{data.name} has {len(self.concepts)} caption to learn; a contrast needs at least two that differ."
             )
-        if recipe.batch > len(self.concepts):
+        if config.batch_size > len(self.concepts):
             raise ValueError(
-                f"a batch of {recipe.batch} is larger than the {len(self.concepts)} different captions of "
+                f"a batch of {config.batch_size} is larger than the {len(self.concepts)} different captions of "
                 f"{data.name}; choose a batch of at most {len(self.concepts)}."
             )
-        length = config["text_cfg"]["context_length"]
+        length = model_config["text_cfg"]["context_length"]
         self.tokens = [tokenizer(texts, length) for texts in data.captions]
 
     def __call__(self, step, map=map):
-        recipe = self.recipe
-        rng = np.random.default_rng([recipe.seed, step])
-        concepts = rng.choice(self.concepts, recipe.batch, replace=False, p=self.share)
-        drawn = rng.integers(0, self.counts[concepts, None], (recipe.batch, 2))
+        config = self.config
+        rng = np.random.default_rng([config.seed, step])
+        concepts = rng.choice(self.concepts, config.batch_size, replace=False, p=self.share)
+        drawn = rng.integers(0, self.counts[concepts, None], (config.batch_size, 2))
         drawings = self.drawings[self.starts[concepts, None] + drawn]
-        texts = [0 if rng.random() < recipe.plain_names else rng.integers(len(self.tokens[k])) for k in concepts]
+        texts = [0 if rng.random() < config.plain_names else rng.integers(len(self.tokens[k])) for k in concepts]
         tokens = np.stack([self.tokens[k][text] for k, text in zip(concepts, texts)])
-        # Texts of one length into one shard: what is shorter than the longest is only padding.
+        # Texts of one length into one micro-batch: what is shorter than the longest is only padding.
         order = np.argsort((tokens != 0).sum(1), kind="stable")
         tokens, drawings = tokens[order], drawings[order]
 
-        def shard(rows):
-            # Each shard has its own random numbers, so it does not matter which thread draws them first.
-            rng = np.random.default_rng([recipe.seed, step, rows[0]])
+        def micro_batch(rows):
+            # Each micro-batch has its own random numbers, so it does not matter which thread draws them first.
+            rng = np.random.default_rng([config.seed, step, rows[0]])
             pictures = self.pictures[drawings[rows, 0]]
-            if recipe.mix:
-                pictures = mix(pictures, self.pictures[drawings[rows, 1]], rng, recipe.mix)
+            if config.mix:
+                pictures = mix(pictures, self.pictures[drawings[rows, 1]], rng, config.mix)
             images = (
-                augment(pictures, rng, self.size, recipe.strength, self.parts)
-                if recipe.strength
+                augment(pictures, rng, self.size, config.augment_strength, self.parts)
+                if config.augment_strength
                 else plain(pictures, self.size)
             )
-            return normalize(images, self.config), tokens[rows]
+            return normalize(images, self.model_config), tokens[rows]
 
-        # Of nearly one size: the norms would learn nothing from a last shard of one picture.
-        return list(map(shard, np.array_split(np.arange(recipe.batch), -(-recipe.batch // recipe.shard))))
+        # Of nearly one size: the norms would learn nothing from a last micro-batch of one picture.
+        return list(
+            map(micro_batch, np.array_split(np.arange(config.batch_size), -(-config.batch_size // config.micro_batch)))
+        )
 
 
 def fingerprint(data):

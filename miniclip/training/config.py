@@ -1,61 +1,63 @@
-"""Recipes: everything that decides a training run except the data's pixels and the number of threads."""
+"""Everything that decides a training run, except the data's pixels and the number of threads."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
 
 from ..gpu import PRECISIONS
-from ..model import MODELS
+from ..init import MODELS
+
+FORMER_NAMES = {
+    "batch": "batch_size",
+    "shard": "micro_batch",
+    "clip": "max_grad_norm",
+    "average": "ema_decay",
+    "strength": "augment_strength",
+    "vocabulary": "vocab_size",
+    "context": "context_length",
+}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. The same recipe, data and seed give the same bits on any number of threads."""
+    """One training run. The same configuration, data and seed give the same bits on any number of threads."""
 
-    model: str = "resnet-tiny"  # a name in model.MODELS
+    model: str = "resnet-tiny"  # a name in init.MODELS
     steps: int = 600
-    batch: int = 256  # pairs a step, no two of one concept
-    shard: int = 32  # pairs embedded together; norms take their statistics from one shard
+    batch_size: int = 256  # pairs a step, no two of one concept
+    micro_batch: int = 32  # pairs embedded together; norms take their statistics from one micro-batch
     learning_rate: float = 2e-3  # at its peak
     warmup: int = 50  # steps until then
     weight_decay: float = 0.2
     beta1: float = 0.9
     beta2: float = 0.98
     epsilon: float = 1e-6
-    clip: float = 1.0  # largest norm of the gradient
-    average: float = 0.99  # memory of the moving average of parameters that is evaluated and kept
-    strength: float = 1.0  # of the augmentation; 0 is none
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.99  # of the moving average of parameters that is evaluated and kept
+    augment_strength: float = 1.0  # 0 is none
     augmentation: dict = field(default_factory=dict)  # parts of it that differ from data.augment's
-    mix: float = 0.0  # share of pictures mixed out of two artists' drawings of one thing
+    mix: float = 0.0  # share of pictures mixed out of two styles' drawings of one thing
     plain_names: float = 0.5  # share of captions that are the bare name
     by_picture: bool = False  # draw all pictures equally often; else all concepts, however many pictures
-    vocabulary: int = 1536  # tokens learned from the captions
-    context: int = 24  # tokens a text may have
+    vocab_size: int = 1536  # tokens learned from the captions
+    context_length: int = 24  # tokens a text may have
     evaluate_every: int = 0  # steps; 0 is only at the end
     checkpoint_every: int = 50  # steps
     log_every: int = 10  # steps
-    recompute: bool = False  # forget activations and run shards again: less memory, a third more time
-    precision: str = "float32"  # of the encoders: float32, tf32, bfloat16 or float16 (see products.py)
+    recompute: bool = False  # forget activations and run micro-batches again: less memory, a third more time
+    precision: str = "float32"  # of the encoders: float32, tf32, bfloat16 or float16 (see gpu/precision.py)
     seed: int = 0
 
     def __post_init__(self):
-        for name, least in (
-            ("steps", 1),
-            ("batch", 2),
-            ("shard", 1),
-            ("checkpoint_every", 1),
-            ("log_every", 1),
-            ("context", 3),
-        ):  # one pair has nothing to be told from; start, a token, end
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        for name in ("learning_rate", "clip", "epsilon"):
+        least = {"steps": 1, "batch_size": 2, "micro_batch": 1, "checkpoint_every": 1, "log_every": 1, "seed": 0}
+        least["context_length"] = 3  # start, a token, end; and one pair has nothing to be told from
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {value}.")
+        for name in ("learning_rate", "max_grad_norm", "epsilon"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0.")
-        if self.model not in MODELS:
-            raise ValueError(f"there is no model {self.model!r}; choose one of {', '.join(MODELS)}.")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"there is no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be 0 or more.")
+        for name, choices in (("model", MODELS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"there is no {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
 
     def to_json(self):
         """A dict that JSON can hold."""
@@ -63,69 +65,29 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, description):
-        """The recipe that `to_json` described. Raises ValueError for anything else."""
-        known = {known.name for known in fields(cls)}
-        if not isinstance(description, dict) or set(description) != known:
-            raise ValueError("the saved recipe is not one of this version of miniclip.")
-        return cls(**description)
+        """What `to_json` described, by this version or one with other names. Raises ValueError for anything else."""
+        if isinstance(description, dict):
+            description = {FORMER_NAMES.get(name, name): value for name, value in description.items()}
+            if set(description) == {known.name for known in fields(cls)}:
+                return cls(**description)
+        raise ValueError("the saved configuration is not one of this version of miniclip.")
 
 
 # Chosen with a training style held out as the unseen artist.
-VARIED = {
-    "rotate": 12,
-    "scale": 0.2,
-    "aspect": 0.1,
-    "shear": 0.1,
-    "shift": 0.08,
-    "bend": 0.03,
-    "hue": 10,
-    "saturation": 0.3,
-    "contrast": 0.2,
-    "brightness": 0.08,
-    "tint": 0.04,
-    "curve": 0.2,
-    "grey": 0.05,
-    "shade": 0.1,
-    "relief": 0.1,
-    "lines": 0.03,
-    "soften": 0.3,
-    "background": 0.05,
-    "cutout": 0.1,
-}
+GEOMETRY = {"rotate": 12, "scale": 0.2, "aspect": 0.1, "shear": 0.1, "shift": 0.08, "bend": 0.03}
+COLOUR = {"hue": 10, "saturation": 0.3, "contrast": 0.2, "brightness": 0.08, "tint": 0.04, "curve": 0.2, "grey": 0.05}
+SURFACE = {"shade": 0.1, "relief": 0.1, "lines": 0.03, "soften": 0.3, "background": 0.05, "cutout": 0.1}
+VARIED = GEOMETRY | COLOUR | SURFACE
+NO_BACKGROUND = VARIED | {"background": 0}
 
+DEFAULT = TrainConfig(steps=1150, micro_batch=128, weight_decay=0.1, ema_decay=0.98, plain_names=1.0)
+FULL = TrainConfig("resnet", steps=2800, batch_size=512, warmup=100, ema_decay=0.995, mix=0.25, evaluate_every=400)
+SHAPES = TrainConfig("resnet-micro", steps=1150, batch_size=128, micro_batch=64, weight_decay=1.0, by_picture=True)
 PRESETS = {
-    "default": TrainConfig(
-        steps=1150,
-        shard=128,
-        weight_decay=0.1,
-        average=0.98,
-        plain_names=1.0,
-        augmentation=VARIED | {"background": 0},
-        checkpoint_every=100,
-    ),
-    "full": TrainConfig(
-        model="resnet",
-        steps=2800,
-        batch=512,
-        warmup=100,
-        average=0.995,
-        mix=0.25,
-        augmentation=VARIED,
-        evaluate_every=400,
-        checkpoint_every=100,
-    ),
-    "shapes": TrainConfig(
-        model="resnet-micro",
-        steps=1150,
-        batch=128,
-        shard=64,
-        weight_decay=1.0,
-        strength=0.0,
-        by_picture=True,
-        vocabulary=700,
-        checkpoint_every=500,
-    ),
-    "vit": TrainConfig(model="vit-tiny", shard=64, augmentation=VARIED | {"background": 0}),
+    "default": replace(DEFAULT, augmentation=NO_BACKGROUND, checkpoint_every=100),
+    "full": replace(FULL, augmentation=VARIED, checkpoint_every=100),
+    "shapes": replace(SHAPES, augment_strength=0.0, vocab_size=700, checkpoint_every=500),
+    "vit": TrainConfig("vit-tiny", micro_batch=64, augmentation=NO_BACKGROUND),
 }
 
 

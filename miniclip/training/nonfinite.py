@@ -9,7 +9,7 @@ from ..model import encode_image, encode_text
 from ..tree import flatten
 
 
-def first_nonfinite(params, shards, config):
+def first_nonfinite(params, micro_batches, config):
     """The name of the first layer whose output is not finite, "visual.layer2.0.bn1 (batch_norm)" say, or None.
 
     The forward pass is run again while Python tells of every function that returns. A layer is what
@@ -35,7 +35,7 @@ def first_nonfinite(params, shards, config):
     sys.setprofile(watch)
     try:
         with np.errstate(all="ignore"):
-            for images, tokens in shards:
+            for images, tokens in micro_batches:
                 if _is_broken(images):
                     return "the pictures themselves"
                 encode_image(params, images, config, training=True)

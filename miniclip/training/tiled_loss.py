@@ -25,7 +25,6 @@ import math
 import numpy as np
 
 from ..backend import array_module
-from ..layers import sum_last, sum_rows
 from ..loss import unit_pairs
 
 LARGEST = 1 << 25  # numbers in a tile whose rows are not given
@@ -75,10 +74,10 @@ def tiled_contrastive_loss(z_image, z_text, logit_scale, tile=None):
         true[rows] = similarity(rows, held).diagonal(rows.start)
         for few, s in strips(rows, held):
             row_max[few] = s.real.max(1)
-            row_sum[few] = sum_last(exp(s, row_max[few, None], out=work))[:, 0]
+            row_sum[few] = exp(s, row_max[few, None], out=work).sum(1)
             before, column_max = column_max, xp.maximum(column_max, s.real.max(0))
             column_sum *= xp.exp(before - column_max)
-            column_sum += sum_rows(exp(s, column_max, out=work))
+            column_sum += exp(s, column_max, out=work).sum(0)
     of_images, of_texts = xp.log(row_sum) - (true - row_max), xp.log(column_sum) - (true - column_max)
     loss = of_images.sum() / (2 * n) + of_texts.sum() / (2 * n)
     last = [held]  # S of the last rows, until a backward takes it

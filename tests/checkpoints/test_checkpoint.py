@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-import miniclip.checkpoints.checkpoint as checkpoint
+import miniclip
 from miniclip.checkpoints.checkpoint import check_config, load, read_arrays, save, write_arrays
-from miniclip.model import CLIP, MODELS, initialize, model_config, parameter_shapes
+from miniclip.init import MODELS, initialize, model_config, parameter_shapes
+from miniclip.model import CLIP
 from miniclip.tokenizer import Tokenizer
 from miniclip.tree import flatten
 
@@ -224,7 +225,7 @@ for k in range(1_000_000):
 def test_sigkill_in_the_middle_of_a_write_leaves_a_whole_file(tmp_path, die_in):
     path = tmp_path / "state.safetensors"
     command = [sys.executable, "-c", WRITER, str(path), die_in]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(checkpoint.__file__).parents[1]) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(miniclip.__file__).parents[1]) as process:
         assert process.stdout.readline() == b"written\n"
         if not die_in:
             time.sleep(random.Random(os.urandom(4)).uniform(0, 0.15))
@@ -244,7 +245,7 @@ def test_what_is_not_there_is_said_so(tmp_path, monkeypatch):
             load(name)
     with pytest.raises(FileNotFoundError, match="no file .*gone"):
         read_arrays(tmp_path / "gone")
-    monkeypatch.setattr(checkpoint, "files", lambda _: tmp_path)
+    monkeypatch.setattr("importlib.resources.files", lambda _: tmp_path)
     with pytest.raises(FileNotFoundError, match="'emoji' is missing"):
         load("emoji")
     (tmp_path / "models").mkdir()

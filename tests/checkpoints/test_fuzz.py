@@ -22,7 +22,7 @@ from test_checkpoint import make_clip
 from test_torch_file import CALLS, NONSENSE, archive, packed
 
 from miniclip.checkpoints.checkpoint import load, save
-from miniclip.model import initialize
+from miniclip.init import initialize
 from miniclip.tree import flatten
 
 FORBIDDEN = (

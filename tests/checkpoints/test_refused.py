@@ -120,9 +120,9 @@ HOSTILE = {
     "metadata twice": raw(b'{"__metadata__":{"a":"b"},"__metadata__":{"miniclip":"c"}}'),
     "a seal of nothing": raw({"__metadata__": {"miniclip": ""}}),
     "a seal of other content": raw({"__metadata__": {"miniclip": f"sha256 {'0' * 64} {{}}"}}),
-    "sealed metadata that are no JSON": raw({"__metadata__": {"miniclip": sealed._seal({}, "{")}}),
-    "sealed metadata that are a list": raw({"__metadata__": {"miniclip": sealed._seal({}, "[]")}}),
-    "sealed metadata in deep nesting": raw({"__metadata__": {"miniclip": sealed._seal({}, "[" * 100_000)}}),
+    "sealed metadata that are no JSON": raw({"__metadata__": {"miniclip": sealed._checksum({}, "{")}}),
+    "sealed metadata that are a list": raw({"__metadata__": {"miniclip": sealed._checksum({}, "[]")}}),
+    "sealed metadata in deep nesting": raw({"__metadata__": {"miniclip": sealed._checksum({}, "[" * 100_000)}}),
 }
 
 

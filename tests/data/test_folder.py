@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miniclip.data import load_data, shapes
-from miniclip.data.folder import folder_data, group_by_caption, read_captions, read_picture
+from miniclip.data import folder_data, load, load_data
+from miniclip.data.folder import group_by_caption, read_captions, read_picture
 
 
 def save(path, colour=(200, 30, 30), size=(20, 20), **options):
@@ -29,9 +29,6 @@ def classes(tmp_path):
         for i in range(10):
             save(tmp_path / name / f"{i}.png", (100 * k, 10 * i, 0))
     return tmp_path
-
-
-# ---- captions -------------------------------------------------------------------------------------------------
 
 
 def test_captions_in_the_layout_of_flickr8k(tmp_path):
@@ -108,9 +105,6 @@ def test_a_caption_for_a_picture_that_is_not_there(tmp_path):
         folder_data(tmp_path, 8)
 
 
-# ---- classes --------------------------------------------------------------------------------------------------
-
-
 def test_classes_are_named_by_their_folders(classes):
     (classes / "oak" / "notes.txt").write_text("not a picture")
     (classes / ".cache").mkdir()
@@ -151,9 +145,6 @@ def test_bad_folders_are_named(tmp_path, classes):
         folder_data(classes / "oak" / "0.png")
     with pytest.raises(ValueError, match="validation is 1"):
         folder_data(classes, 8, validation=1)
-
-
-# ---- pictures -------------------------------------------------------------------------------------------------
 
 
 def test_pictures_are_upright_resized_and_cropped_to_the_middle(tmp_path):
@@ -233,7 +224,9 @@ def test_a_decompression_bomb_is_named(classes, monkeypatch, limit):
 def test_load_data_knows_its_sources(classes, monkeypatch):
     training, exams = load_data(str(classes), size=8)
     assert training.pictures.shape == (27, 8, 8, 4) and len(exams) == 1
-    monkeypatch.setattr(shapes, "shapes_data", lambda size, seed: (size, seed))
+    monkeypatch.setattr(load, "shapes_data", lambda size, seed: (size, seed))
     assert load_data("shapes", seed=3) == (32, 3) and load_data("shapes", 16) == (16, 0)
     with pytest.raises(ValueError, match="no data source 'emojis': choose emoji, shapes, or the path of a folder"):
         load_data("emojis")
+    with pytest.raises(ValueError, match="hold_out_style 'noto' is an emoji style; 'shapes' has none"):
+        load_data("shapes", hold_out_style="noto")

@@ -1,13 +1,14 @@
-"""A double of the two cuBLAS calls that multiply matrices, for machines without a graphics card.
+"""A double of the cuBLAS call that multiplies matrices, for machines without a graphics card.
 
-`Cublas()` has the functions and constants of `cupy.cuda.cublas` that miniclip uses, under the same names and with the
-same arguments. It reads operands where cuBLAS would, at raw addresses and column by column, and refuses what cuBLAS
-refuses or leaves undefined. TF32 keeps 10 of a float32's 23 binary places, so that a test can see it at work.
+`Cublas()` has what miniclip uses of `cupy.cuda.cublas`, under the same names and with the same arguments. It reads
+operands where cuBLAS would, at raw addresses and column by column, and refuses what cuBLAS refuses or leaves undefined.
+TF32 keeps 10 of a float32's 23 binary places, so that a test can see it at work.
 
 `arrays`: NumPy arrays that are the card's memory; where given, whatever else is read or written is an error.
 """
 
 import ctypes
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -18,141 +19,51 @@ class CublasError(Exception):
     """What cuBLAS would have answered with an error, or done in silence to somebody's memory."""
 
 
+PARAMETERS = """handle transa transb m n k alpha A Atype lda strideA B Btype ldb strideB beta C Ctype ldc strideC
+    batchCount computeType algo""".split()
+
+
 class Cublas:
-    """`handle` is the only one that the calls take; `calls` lists (m, n, k, batch, compute type) of all that were."""
+    """`handle` is the only one that it takes; `calls` lists (m, n, k, batch, compute type) of all that were made."""
 
     CUBLAS_OP_N, CUBLAS_OP_T = 0, 1
     CUBLAS_GEMM_DEFAULT, CUBLAS_GEMM_DEFAULT_TENSOR_OP = -1, 99
     CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_PEDANTIC, CUBLAS_COMPUTE_32F_FAST_TF32 = 68, 69, 77
     CUBLAS_COMPUTE_64F = 70
 
-    def __init__(self, arrays=None, handle=1):
-        self.arrays, self.handle, self.calls = arrays, handle, []
+    def __init__(self, arrays=None, handle=1, calls=None):
+        self.arrays, self.handle, self.calls = arrays, handle, [] if calls is None else calls
 
-    def gemmEx(
-        self,
-        handle,
-        transa,
-        transb,
-        m,
-        n,
-        k,
-        alpha,
-        A,
-        Atype,
-        lda,
-        B,
-        Btype,
-        ldb,
-        beta,
-        C,
-        Ctype,
-        ldc,
-        computeType,
-        algo,
-    ):
-        """C = alpha op(A) op(B) + beta C."""
-        self.gemmStridedBatchedEx(
-            handle,
-            transa,
-            transb,
-            m,
-            n,
-            k,
-            alpha,
-            A,
-            Atype,
-            lda,
-            0,
-            B,
-            Btype,
-            ldb,
-            0,
-            beta,
-            C,
-            Ctype,
-            ldc,
-            0,
-            1,
-            computeType,
-            algo,
-        )
-
-    def gemmStridedBatchedEx(
-        self,
-        handle,
-        transa,
-        transb,
-        m,
-        n,
-        k,
-        alpha,
-        A,
-        Atype,
-        lda,
-        strideA,
-        B,
-        Btype,
-        ldb,
-        strideB,
-        beta,
-        C,
-        Ctype,
-        ldc,
-        strideC,
-        batchCount,
-        computeType,
-        algo,
-    ):
+    def gemmStridedBatchedEx(self, *arguments):
         """C[i] = alpha op(A[i]) op(B[i]) + beta C[i], A[i] being strideA numbers after A[i - 1]."""
-        whole = (
-            transa,
-            transb,
-            m,
-            n,
-            k,
-            A,
-            Atype,
-            lda,
-            strideA,
-            B,
-            Btype,
-            ldb,
-            strideB,
-            C,
-            Ctype,
-            ldc,
-            strideC,
-            batchCount,
-            computeType,
-            algo,
-        )
-        if not all(type(value) is int for value in whole):
-            raise TypeError(f"cuBLAS takes integers, not {[type(value).__name__ for value in whole]}.")
+        if len(arguments) != len(PARAMETERS) or not all(type(value) is int for value in arguments):
+            kinds = [type(value).__name__ for value in arguments]
+            raise TypeError(f"cuBLAS takes {len(PARAMETERS)} integers, not {kinds}.")
+        given = SimpleNamespace(**dict(zip(PARAMETERS, arguments)))
+        transa, transb, m, n, k, count = (getattr(given, name) for name in PARAMETERS[1:6] + ["batchCount"])
+        leads, strides = (given.lda, given.ldb, given.ldc), (given.strideA, given.strideB, given.strideC)
+        kinds, sum_kind = (given.Atype, given.Btype, given.Ctype), given.computeType
         rows_a, rows_b = (k if transa else m), (n if transb else k)
-        _must(handle == self.handle, "a handle that is not cuBLAS's")
+        _must(given.handle == self.handle, "a handle that is not cuBLAS's")
         _must(transa in (0, 1) and transb in (0, 1), f"operations {transa}, {transb}")
-        _must(min(m, n, k, batchCount) > 0, f"m, n, k, batch = {m}, {n}, {k}, {batchCount}")
-        _must(lda >= rows_a and ldb >= rows_b and ldc >= m, f"leading dimensions {lda}, {ldb}, {ldc} are too small")
-        _must(max(m, n, k, lda, ldb, ldc, batchCount) < 2**31, "a number that is no 32-bit integer")
-        _must(min(strideA, strideB, strideC) >= 0, f"strides {strideA}, {strideB}, {strideC}")
-        _must(
-            Atype == Btype == Ctype and computeType in self._sums(Atype),
-            f"types {Atype}, {Btype}, {Ctype} summed as {computeType}",
-        )
-        _must(algo in (-1, 99), f"the algorithm {algo}")
-        self.calls.append((m, n, k, batchCount, computeType))
+        _must(min(m, n, k, count) > 0, f"m, n, k, batch = {m}, {n}, {k}, {count}")
+        _must(all(lead >= rows for lead, rows in zip(leads, (rows_a, rows_b, m))), f"too small dimensions {leads}")
+        _must(max(m, n, k, *leads, count) < 2**31, "a number that is no 32-bit integer")
+        _must(min(strides) >= 0, f"strides {strides}")
+        _must(len(set(kinds)) == 1 and sum_kind in self._sums(kinds[0]), f"types {kinds} summed as {sum_kind}")
+        _must(given.algo in (-1, 99), f"the algorithm {given.algo}")
+        self.calls.append((m, n, k, count, sum_kind))
 
-        sums = np.float64 if computeType == self.CUBLAS_COMPUTE_64F else np.float32
-        alpha, beta = (_at(pointer, np.zeros(1, np.int64), np.dtype(sums))[0] for pointer in (alpha, beta))
-        dtype = _dtype(Atype)
-        a = self._read(A, dtype, rows_a, m if transa else k, lda, strideA, batchCount)
-        b = self._read(B, dtype, rows_b, k if transb else n, ldb, strideB, batchCount)
+        sums = np.float64 if sum_kind == self.CUBLAS_COMPUTE_64F else np.float32
+        alpha, beta = (_at(pointer, np.zeros(1, np.int64), np.dtype(sums))[0] for pointer in (given.alpha, given.beta))
+        dtype, C = _dtype(kinds[0]), given.C
+        a = self._read(given.A, dtype, rows_a, m if transa else k, leads[0], strides[0], count)
+        b = self._read(given.B, dtype, rows_b, k if transb else n, leads[1], strides[1], count)
         a, b = (x.swapaxes(1, 2) if flag else x for x, flag in ((a, transa), (b, transb)))
         a, b = a.astype(sums), b.astype(sums)
-        if computeType == self.CUBLAS_COMPUTE_32F_FAST_TF32:
+        if sum_kind == self.CUBLAS_COMPUTE_32F_FAST_TF32:
             a, b = tf32(a), tf32(b)
-        places = _places(m, n, ldc, strideC, batchCount)
+        places = _places(m, n, leads[2], strides[2], count)
         _must(len(np.unique(places)) == places.size, "matrices of C overlap each other")
         self._inside(C, places, dtype, writing=True)
         result = alpha * (a @ b)

@@ -17,7 +17,8 @@ from miniclip.checkpoints.checkpoint import load, save
 from miniclip.gradcheck.cases import CASES, draw_case
 from miniclip.gradcheck.random_inputs import RESNET, VIT, RandomInputs
 from miniclip.loss import clip_loss, siglip_loss
-from miniclip.model import CLIP, initialize, model_config
+from miniclip.init import initialize, model_config
+from miniclip.model import CLIP
 from miniclip.optim import AdamW
 from miniclip.text_encoder import encode_text
 from miniclip.tokenizer import Tokenizer

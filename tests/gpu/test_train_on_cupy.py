@@ -9,7 +9,7 @@ import pytest
 from test_loop import SMALL, run_to_the_end, shapes, without_timing  # noqa: F401
 
 from miniclip.checkpoints.checkpoint import read_arrays
-from miniclip.model import MODELS
+from miniclip.init import MODELS
 from miniclip.training.batches import Batches
 from miniclip.training.loop import Run, TrainingDiverged
 from miniclip.tree import flatten

@@ -5,14 +5,14 @@ import json
 import pytest
 from PIL import Image
 
-from miniclip import house
 from miniclip.cli import main
+from miniclip.gradcheck import CASES
 from miniclip.layers import linear
 
 
 @pytest.fixture
 def wrong_linear(monkeypatch):
-    """The house with a bias gradient in linear that is twice what it should be."""
+    """The bias gradient of linear is twice what it should be."""
 
     def doubled(x, weight, bias):
         y, backward = linear(x, weight, bias)
@@ -23,8 +23,10 @@ def wrong_linear(monkeypatch):
 
         return y, wrong
 
-    right = house.CASES["linear"]
-    monkeypatch.setitem(house.CASES, "linear", lambda draw: right(draw)._replace(f=doubled))
+    def draw(r, n, t, k, m):
+        return doubled, r.normal(n, t, k), r.weight(m, k), r.normal(m)
+
+    monkeypatch.setitem(CASES, "linear", (draw, 32))
 
 
 def test_what_is_right_ends_in_its_worst_error_and_exit_status_0(capsys):
@@ -39,28 +41,28 @@ def test_what_is_right_ends_in_its_worst_error_and_exit_status_0(capsys):
 
 def test_what_is_wrong_is_shown_in_full_with_exit_status_1(wrong_linear, capsys):
     assert main(["gradcheck", "--layer", "linear", "--layer", "relu", "--method", "complex"]) == 1
-    said = capsys.readouterr().out
-    assert "WRONG: bias[" in said and "it is 2 times what it should be" in said
-    assert said.splitlines()[-1] == "1 of 2 checks are wrong."
+    printed = capsys.readouterr().out
+    assert "WRONG: bias[" in printed and "it is 2 times what it should be" in printed
+    assert printed.splitlines()[-1] == "1 of 2 checks are wrong."
 
 
 @pytest.mark.parametrize("layer, status", [("linear", 1), ("relu", 0)])
 def test_json(wrong_linear, capsys, layer, status):
     assert main(["gradcheck", "--layer", layer, "--method", "adjoint", "--dtype", "float32", "--json"]) == status
-    said = json.loads(capsys.readouterr().out)
-    assert said["ok"] is (status == 0) and said["dtype"] == "float32"
-    assert [report["function"] for report in said["reports"]] == [layer]
-    assert [row["name"] for row in said["reports"][0]["rows"]] == ["x", "weight", "bias"][: 1 if status == 0 else 3]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["ok"] is (status == 0) and printed["dtype"] == "float32"
+    (report,) = printed["reports"]
+    assert report["function"] == layer and [row["name"] for row in report["rows"]][0] == "x"
 
 
-def test_plot(tmp_path, capsys):
+def test_plot(tmp_path):
     assert main(["gradcheck", "--layer", "softmax", "--plot", str(tmp_path / "v.png")]) == 0
     with Image.open(tmp_path / "v.png") as picture:
         assert picture.size > (400, 200)
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "arguments, sentence",
     [
         (["--layer", "lstm"], "there is no layer 'lstm'; choose one of: linear"),
         (["--plot", "v.png"], "--plot draws one layer: say with --layer which"),
@@ -69,8 +71,8 @@ def test_plot(tmp_path, capsys):
         (["--seed", "-1"], "--seed is -1"),
     ],
 )
-def test_what_is_refused(capsys, tmp_path, monkeypatch, arguments, said):
+def test_what_is_refused(capsys, tmp_path, monkeypatch, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     assert main(["gradcheck", *arguments]) == 2
     captured = capsys.readouterr()
-    assert said in captured.err and captured.err.count("\n") == 1 and not captured.out
+    assert sentence in captured.err and captured.err.count("\n") == 1 and not captured.out

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox
 
 from miniclip import plots
+from miniclip.plots.curves import _smooth
 
 
 def a_log(steps=60):
@@ -18,44 +19,18 @@ def a_log(steps=60):
     log = []
     for step in range(10, 10 * steps + 1, 10):
         scale = 2.66 + step / 400
-        log.append(
-            {
-                "step": step,
-                "loss": 5 * np.exp(-step / 200) + 0.1 * rng.random(),
-                "logit_scale": scale,
-                "tau": np.exp(-scale),
-                "d_logit_scale": rng.normal() - 0.5,
-                "lr": 1e-3,
-                "grad_norm": 1.0,
-            }
-        )
+        row = {
+            "step": step,
+            "lr": 1e-3,
+            "logit_scale": scale,
+            "tau": np.exp(-scale),
+            "d_logit_scale": rng.normal() - 0.5,
+        }
+        log.append({**row, "loss": 5 * np.exp(-step / 200) + 0.1 * rng.random()})
         if step % 100 == 0:
-            log.append(
-                {
-                    "step": step,
-                    "eval/unseen artist/top1": step / 2000,
-                    "eval/unseen artist/chance": 1 / 1599,
-                    "eval/ten/top1": 0.6,
-                    "eval/ten/chance": 0.1,
-                }
-            )
+            artist = {"eval/unseen artist/top1": step / 2000, "eval/unseen artist/chance": 1 / 1599}
+            log.append({"step": step, **artist, "eval/ten/top1": 0.6, "eval/ten/chance": 0.1})
     return log
-
-
-def inside(figure):
-    """Draw the figure; assert that every word of it lies within, to a pixel. Returns it."""
-    figure.draw_without_rendering()
-    width, height = figure.bbox.size
-    for axes in figure.axes:
-        words = [*axes.texts, axes.title, axes._left_title]
-        for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
-            # An axis keeps ticks beyond its ends, which it does not draw.
-            low, high = sorted(axis.get_view_interval())
-            words += [axis.label, *(tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)]
-        for word in filter(lambda word: word.get_visible() and word.get_text(), words):
-            box = word.get_window_extent()
-            assert box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1, word.get_text()
-    return figure
 
 
 def levels(axes, style="--"):
@@ -63,11 +38,8 @@ def levels(axes, style="--"):
     return [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == style]
 
 
-# ------------------------------------------------------------------------------------------- curves
-
-
 @pytest.mark.parametrize("batch", [8, 256])
-def test_loss_curve_marks_ln_n(batch):
+def test_loss_curve_marks_ln_n(batch, inside):
     log = a_log()
     axes = inside(plots.loss_curve(log, batch)).axes[0]
     assert levels(axes) == [np.log(batch)] and f"ln {batch} = {np.log(batch):.2f}" in axes.texts[0].get_text()
@@ -77,20 +49,14 @@ def test_loss_curve_marks_ln_n(batch):
 
 
 def test_a_resumed_and_a_broken_log():
-    log = [
-        {"step": 2, "loss": 5.0},
-        {"step": 1, "loss": 6.0},
-        {"step": 2, "loss": 4.0},
-        {"step": 3, "loss": float("nan")},
-        {"step": 4, "loss": None},
-    ]
+    log = [{"step": step, "loss": loss} for step, loss in [(2, 5.0), (1, 6.0), (2, 4.0), (3, float("nan")), (4, None)]]
     raw = plots.loss_curve(log, 8).axes[0].lines[0].get_xydata()
     assert raw.tolist() == [[1, 6], [2, 4]]
     with pytest.raises(ValueError, match="holds no finite 'loss'"):
         plots.loss_curve(log[3:], 8)
 
 
-def test_accuracy_curve_has_a_line_and_its_chance_for_each_evaluation():
+def test_accuracy_curve_has_a_line_and_its_chance_for_each_evaluation(inside):
     axes = inside(plots.accuracy_curve(a_log())).axes[0]
     assert sorted(levels(axes, ":")) == [pytest.approx(100 / 1599), 10]
     curves = {line.get_label().split(" (")[0]: line for line in axes.lines if line.get_linestyle() == "-"}
@@ -101,7 +67,7 @@ def test_accuracy_curve_has_a_line_and_its_chance_for_each_evaluation():
         plots.accuracy_curve([{"step": 1, "loss": 2.0}])
 
 
-def test_temperature_curve_shows_tau_above_its_gradient():
+def test_temperature_curve_shows_tau_above_its_gradient(inside):
     log = a_log()
     figure = inside(plots.temperature_curve(log))
     tau, gradient = figure.axes
@@ -116,14 +82,11 @@ def test_temperature_curve_shows_tau_above_its_gradient():
 def test_smoothing_against_a_loop(y):
     half = len(y) // 40
     mean = [np.mean(y[max(i - half, 0) : i + half + 1]) for i in range(len(y))]
-    np.testing.assert_allclose(plots._smooth(np.array(y)), mean, atol=1e-9)
-
-
-# ----------------------------------------------------------------------------------------- matrices
+    np.testing.assert_allclose(_smooth(np.array(y)), mean, atol=1e-9)
 
 
 @pytest.mark.parametrize("n, words", [(1, False), (5, True), (40, False)])
-def test_similarity_matrices_share_one_colour_scale(n, words):
+def test_similarity_matrices_share_one_colour_scale(n, words, inside):
     rng = np.random.default_rng(1)
     before, after = rng.uniform(0.2, 0.5, (n, n)), rng.uniform(-0.4, 0.1, (n, n)) + 0.9 * np.eye(n)
     names = [f"name {i}, rather long to be read $" for i in range(n)] if words else None
@@ -145,7 +108,7 @@ def test_similarity_matrices_must_be_square_and_alike():
             plots.similarity_matrices(before, after)
 
 
-def test_gradient_colours_are_symmetric_about_zero():
+def test_gradient_colours_are_symmetric_about_zero(inside):
     rng = np.random.default_rng(2)
     s = rng.standard_normal((6, 6)) + 3 * np.eye(6)
     p, q = (np.exp(s) / np.exp(s).sum(axis, keepdims=True) for axis in (1, 0))
@@ -159,7 +122,17 @@ def test_gradient_colours_are_symmetric_about_zero():
     plots.gradient_matrices(s, p, 0 * g).draw_without_rendering()  # a gradient of zeros has colours too
 
 
-# ------------------------------------------------------------------------------------------- manners
+def test_the_v_curve_marks_the_longest_step_of_the_least_error(inside):
+    steps = np.logspace(-12, -1, 12)
+    curves = {"central": (steps, steps**2 + 1e-16 / steps), "complex": (steps, np.where(steps > 1e-3, np.nan, 1e-30))}
+    axes = inside(plots.v_curve(curves)).axes[0]
+    assert levels(axes) == [np.finfo(float).eps]
+    marked = {line.get_label(): float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() in "os"}
+    assert [f"{step:.0e}" for step in marked.values()] == ["1e-06", "1e-03"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "central: 1e-10 at h = 1e-06",
+        "complex: 1e-17 at h = 1e-03",
+    ]
 
 
 def test_given_axes_are_drawn_on():
@@ -179,7 +152,8 @@ def test_given_axes_are_drawn_on():
 def test_matplotlib_is_asked_for_late_and_its_settings_are_left_alone():
     code = """
 import io, sys
-import miniclip, miniclip.plots.curves as plots
+import miniclip
+from miniclip import plots
 assert "matplotlib" not in sys.modules
 import matplotlib
 settings = lambda: {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}

@@ -3,7 +3,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from miniclip.model import MODELS
+from miniclip.init import MODELS
 from miniclip.training.config import PRESETS, TrainConfig, preset
 
 

@@ -11,7 +11,7 @@ from miniclip.checkpoints.checkpoint import load, read_arrays
 from miniclip.data.dataset import Evaluation, PictureSet
 from miniclip.data.shapes import shapes_data
 from miniclip.gradcheck.contract import same_bits
-from miniclip.model import model_config
+from miniclip.init import model_config
 from miniclip.tokenizer import Tokenizer
 from miniclip.training.batches import Batches
 from miniclip.training.config import TrainConfig

@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from miniclip.model import initialize
+from miniclip.init import initialize
 from miniclip.training.nonfinite import first_nonfinite
 from miniclip.tree import Flat, flatten, tree_map
 

@@ -9,7 +9,7 @@ import pytest
 
 from miniclip.gradcheck.contract import same_bits
 from miniclip.loss import clip_loss, contrastive_loss
-from miniclip.model import initialize
+from miniclip.init import initialize
 from miniclip.train_step import loss_and_gradient
 from miniclip.training.tiled_loss import STRIP, cut, rows_of_a_tile, tiled_clip_loss, tiled_contrastive_loss
 from miniclip.tree import Flat, tree_map

@@ -44,7 +44,9 @@ class CUDARuntimeError(RuntimeError):
 class Card:
     """All that one card knows: its memory, streams, and what the host waited for.
 
-    memory: bytes that it has; available: whether cupy.cuda.is_available().
+    memory: bytes that it has; available: whether cupy.cuda.is_available(). `kernels` lists (name, grid, block) of all
+    that were launched, `products` (m, n, k, batch, compute type) of cuBLAS's; where `reversed` is set, a kernel's
+    blocks and threads run from the last to the first.
     """
 
     def __init__(self, memory=8 << 30, available=True, capability="90"):
@@ -53,6 +55,7 @@ class Card:
         self.limit, self.faults, self.counters, self.lock = 0, [], [], threading.RLock()
         self.host, self.streams, self.current = {}, [], threading.local()
         self.compute_types, self.blocks = {}, weakref.WeakSet()
+        self.kernels, self.products, self.reversed = [], [], False
         self.null = Stream(null=True, of=self)
 
     @contextlib.contextmanager

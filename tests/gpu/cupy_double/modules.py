@@ -1,16 +1,17 @@
 """The modules: CUDA code run by cuda_on_cpu, products by cublas_double, and what stands under which name."""
 
+import contextlib
+import ctypes
 import functools
-import inspect
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
-from cublas_double import Cublas
+from cublas_double import PARAMETERS, Cublas
 
 from . import functions as f
 from .arrays import ndarray
-from .boxes import boxes_in, inner
-from .card import CUDARuntimeError, Event, OutOfMemoryError, Stream, card, launch
+from .boxes import Box, boxes_in, inner
+from .card import CUDARuntimeError, Event, OutOfMemoryError, Stream, Undefined, card, launch
 from .memory import (
     Device,
     MemoryPool,
@@ -24,22 +25,13 @@ from .memory import (
 from .names import NAMES, missing
 from .ufuncs import UFUNCS, ufunc
 
+GUARD = 8192  # bytes
+
 
 class RawModule:
     """CUDA code, run on the processor by cuda_on_cpu; a test without g++ is skipped."""
 
-    def __init__(
-        self,
-        code=None,
-        *,
-        path=None,
-        options=(),
-        backend="nvrtc",
-        translate_cucomplex=False,
-        enable_cooperative_groups=False,
-        name_expressions=None,
-        jitify=None,
-    ):
+    def __init__(self, code=None, *, options=(), name_expressions=None):
         if code is None or not isinstance(options, tuple) or not name_expressions:
             raise TypeError("RawModule wants code, options that are a tuple, and name_expressions for templates.")
         self.arguments, self.names = (code, tuple(name_expressions), options), tuple(name_expressions)
@@ -63,7 +55,34 @@ class RawModule:
                 )
         given = {x._memory for x in boxes_in(tuple(args))}
         launch(given, given)
-        on_cpu.compile_cuda(*self.arguments).get_function(name)(grid, block, tuple(args), shared_mem)
+        card().kernels.append((name, grid, block))
+        module = on_cpu.compile_cuda(*self.arguments)
+        module.reversed = card().reversed
+        with amid_guards(given, name) as place_of:
+            args = [place_of(x) if isinstance(x, Box) else x for x in args]
+            module.get_function(name)(grid, block, args, shared_mem)
+
+
+@contextlib.contextmanager
+def amid_guards(blocks, name):
+    """A kernel works on copies of its blocks of memory, with NaN on both sides: Undefined where it writes there.
+
+    Yields what makes of a box an argument that lies in the copy.
+    """
+    memory = {block: (ctypes.c_byte * block.root.nbytes).from_address(block.ptr) for block in blocks}
+    copies = {block: np.full(block.root.nbytes + 2 * GUARD, 0xFF, np.uint8) for block in blocks}
+    for block, copy in copies.items():
+        copy[GUARD:-GUARD] = np.frombuffer(memory[block], np.uint8)
+
+    def place_of(x):
+        pointer = x.data.ptr - x._memory.ptr + copies[x._memory].ctypes.data + GUARD
+        return SimpleNamespace(dtype=x.dtype, flags=x.flags, data=SimpleNamespace(ptr=pointer))
+
+    yield place_of
+    for block, copy in copies.items():
+        if not (copy[:GUARD] == 0xFF).all() or not (copy[-GUARD:] == 0xFF).all():
+            raise Undefined(f"{name} writes beside an array of {block.root.nbytes} bytes.")
+        np.frombuffer(memory[block], np.uint8)[:] = copy[GUARD:-GUARD]
 
 
 class Blas:
@@ -77,11 +96,10 @@ class Blas:
             return known
 
         def call(*args):
-            given = inspect.signature(known).bind(*args).arguments
-            a, b, c = (card().block_at(given[key]) for key in "ABC")
+            a, b, c = (card().block_at(args[PARAMETERS.index(key)]) for key in "ABC")
             launch([a, b], [c])
             with np.errstate(all="ignore"):  # a card does not warn
-                getattr(Cublas([a.root, b.root, c.root]), name)(*args)
+                getattr(Cublas([a.root, b.root, c.root], calls=card().products), name)(*args)
 
         return call
 

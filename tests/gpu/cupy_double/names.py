@@ -1,6 +1,6 @@
 """What CuPy 14 has: its names, the parameters of its functions and the types of its ufuncs, as in cupy_names.txt.
 
-    python tests/cupy_double/names.py           writes that file anew
+    python tests/gpu/cupy_double/names.py       writes that file anew
 
 where CuPy and ml_dtypes are installed; no graphics card is needed.
 """
@@ -133,7 +133,7 @@ def must_fit(space, name, args, options):
 def missing(space, name):
     """What is raised for a name that is not here: louder where CuPy has it."""
     if name in NAMES.get(space, {}):
-        return NotImplementedError(f"CuPy has {space}.{name}, this double has not: write it in tests/cupy_double/.")
+        return NotImplementedError(f"CuPy has {space}.{name}, this double has not: write it in tests/gpu/cupy_double/.")
     return AttributeError(f"CuPy 14 has no {space}.{name}.")
 
 

@@ -1,0 +1,228 @@
+"""A training run: its parameters, its optimiser, its step, and the folder where they are kept.
+
+Every batch is a function of the seed and the number of the step alone, so a run has no hidden state: its
+parameters, the optimiser's two moments, the moving average and the step say all. That is what a checkpoint
+holds, and why a run that was killed and resumed ends in the same bits as one that was not.
+
+    out/last.safetensors     to resume from
+    out/model.safetensors    the model, at the end: what `miniclip.load` reads
+    out/log.jsonl            one JSON object a line: numbers of a step, or an evaluation
+"""
+
+import json
+import math
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..backend import array_module, to_array_on
+from ..checkpoints import read_arrays, save, write_arrays
+from ..evaluation import evaluate
+from ..gpu import GradScaler, Prefetch, compute_dtype, half_encoders
+from ..init import initialize, model_config
+from ..loss import clip_loss
+from ..model import CLIP
+from ..optim import AdamW, learning_rate
+from ..tokenizer import Tokenizer
+from ..train_step import encoders_of, loss_and_gradient
+from ..tree import Flat, to_device
+from .batches import Batches, fingerprint
+from .config import TrainConfig
+from .nonfinite import first_nonfinite
+from .tiled_loss import tiled_clip_loss
+
+LARGE = 8192  # pairs of a batch whose similarity matrix is not held whole
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss or the gradient stopped being finite; the last good checkpoint is kept."""
+
+
+class Run:
+    """A training run that can stop and go on.
+
+    data: PictureSet; config: TrainConfig; out: folder; device: "cpu" or "gpu". `resume` goes on from
+    out/last.safetensors where there is one. Raises ValueError when out holds a run and resume is not
+    asked for, or holds one of another configuration or other data.
+    """
+
+    def __init__(self, data, config, out, device="cpu", resume=False):
+        self.config, self.out, self.device = config, Path(out), device
+        self.tokenizer = Tokenizer.train([text for texts in data.captions for text in texts], config.vocab_size)
+        text = {"vocab_size": self.tokenizer.vocab_size, "context_length": config.context_length}
+        self.model_config = model_config(config.model, **text)
+        self.batches = Batches(data, self.tokenizer, self.model_config, config)
+        self.params = Flat(to_device(initialize(self.model_config, config.seed), device))
+        self.gradient = self.params.like(self.params.vector.copy())
+        betas = config.beta1, config.beta2
+        rest = config.epsilon, config.weight_decay, config.max_grad_norm, config.ema_decay
+        self.optimizer = AdamW(self.params, *betas, *rest)
+        self.to_device, self.dtype = to_array_on(device), compute_dtype(config.precision, device)
+        self.scaler = GradScaler(array_module(self.params.vector)) if self.dtype == np.float16 else None
+        self.unread, self.numbers = [], {}
+        self.identity = {"config": config.to_json(), "data": fingerprint(data)}
+        self.about = {"data": data.name, "config": config.to_json()}
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"the folder {out} cannot be made ({error.strerror}); choose another --out.") from None
+        last = self.out / "last.safetensors"
+        if last.exists() and not resume:
+            raise ValueError(f"{out} holds a run already: go on with --resume, or choose another --out.")
+        if last.exists():
+            self.restore(last)
+        self.log = Log(self.out / "log.jsonl", self.step)
+        if not last.exists():
+            self.checkpoint()
+
+    @property
+    def step(self):
+        """Steps taken."""
+        return self.optimizer.count
+
+    def draw(self, map=map):
+        """The micro-batches of the next step: pictures on the device, tokens on the host, where their end is found."""
+        return [(self.to_device(images), tokens) for images, tokens in self.batches(self.step, map)]
+
+    def differentiate(self, micro_batches, map=map):
+        """Write the gradient of a batch's loss into `self.gradient`; returns what `loss_and_gradient` does."""
+        encoders = encoders_of
+        if self.dtype.itemsize == 2:
+            encoders = half_encoders(self.dtype, self.scaler and self.scaler.scale)
+        loss = clip_loss if self.config.batch_size < LARGE else tiled_clip_loss
+        arguments = self.params.tree, micro_batches, self.model_config, self.gradient, map, self.config.recompute
+        return loss_and_gradient(*arguments, loss, encoders)
+
+    def update(self, result, micro_batches, map=map):
+        """AdamW's step with `self.gradient`. On the CPU it is looked at at once; a GPU is not waited for until `look`.
+
+        Raises TrainingDiverged.
+        """
+        config, on_cpu = self.config, self.device == "cpu"
+        norm = self.optimizer.gradient_norm(self.gradient, map)
+        if self.scaler:
+            self.scaler.update(norm)  # a step that the scale was too large for is left out
+        elif on_cpu and not (np.isfinite(result["loss"]) and np.isfinite(norm)):
+            where = first_nonfinite(self.params.tree, micro_batches, self.model_config) or "the backward pass"
+            self.diverged(
+                f"step {self.step + 1}",
+                f"the loss is {result['loss']}, the gradient's norm {norm}; "
+                f"the first numbers that are not finite come from {where}",
+            )
+        rate = learning_rate(self.step, config.steps, config.learning_rate, config.warmup)
+        self.optimizer.step(self.gradient, rate, map, norm)
+        self.unread.append((rate, result["loss"], norm, result["d_logit_scale"]))
+        if on_cpu:
+            self.look()
+
+    def look(self):
+        """Read the steps since the last look, in one go: `numbers` is then a dict of floats of the last one.
+
+        Raises TrainingDiverged: with the step whose loss is not finite, or those between which parameters broke.
+        """
+        if not self.unread:
+            return
+        xp, theta = array_module(self.params.vector), self.params.vector
+        read = [number for _, *numbers in self.unread for number in numbers]
+        read += [self.params.tree["logit_scale"], xp.isfinite(theta).all().astype(theta.dtype)]
+        *steps, logit_scale, finite = map(float, to_device(xp.stack(read), "cpu"))
+        first, rate = self.step - len(self.unread) + 1, self.unread[-1][0]
+        self.unread = []
+        for step, (loss, norm) in enumerate(zip(steps[::3], steps[1::3]), first):
+            if not math.isfinite(loss if self.scaler else loss + norm):
+                self.diverged(f"step {step}", f"the loss is {loss}, the gradient's norm {norm}")
+        if not finite:
+            steps = f"step {first}" if first == self.step else f"steps {first} to {self.step}"
+            self.diverged(steps, f"a learning rate of {rate:g} makes parameters that are not finite")
+        self.numbers = {"step": self.step, "loss": steps[-3], "lr": rate, "logit_scale": logit_scale}
+        self.numbers |= {"tau": float(np.exp(-logit_scale)), "d_logit_scale": steps[-1], "grad_norm": steps[-2]}
+
+    def diverged(self, steps, why):
+        """Raise TrainingDiverged."""
+        kept = f"The last good checkpoint, of step {self.saved}, is kept in {self.out}"
+        raise TrainingDiverged(f"{steps}: {why}. {kept}; try a lower learning rate.")
+
+    @contextmanager
+    def drawing_ahead(self, map=map):
+        """Meanwhile, on a GPU, a thread draws the batches of this run, one ahead; on the CPU nobody does."""
+        batches, size = self.batches, self.model_config["vision_cfg"]["image_size"]
+        if self.device == "cpu":
+            yield
+            return
+        try:
+            with Prefetch(batches, (self.config.batch_size, 3, size, size), self.step, self.config.steps, map) as ahead:
+                self.batches = ahead
+                yield
+        finally:
+            self.batches = batches
+
+    def evaluate(self, evaluation):
+        """Ask the averaged model; the scores go into the log. Returns them as a sentence."""
+        scores = evaluate(self.model(), evaluation)
+        name = scores.pop("name")
+        self.log.add({"step": self.step} | {f"eval/{name}/{key}": value for key, value in scores.items()})
+        top1, top5, prompts1, prompts5 = (scores[key] for key in ("top1", "top5", "ensemble_top1", "ensemble_top5"))
+        return (
+            f"step {self.step}: {name}: top-1 {top1:.1%}, top-5 {top5:.1%}; with prompts {prompts1:.1%}, "
+            f"{prompts5:.1%}; chance {scores['chance']:.2%}"
+        )
+
+    def model(self, averaged=True):
+        """The CLIP of this moment: of the averaged parameters, or of those that the next step starts from."""
+        flat = self.optimizer.average if averaged else self.params
+        return CLIP(flat.tree, self.model_config, self.tokenizer, self.about | {"step": self.step})
+
+    def save(self):
+        """Write out/model.safetensors; returns the model."""
+        clip = self.model()
+        save(clip, self.out / "model.safetensors")
+        return clip
+
+    def checkpoint(self):
+        """Write out/last.safetensors; a kill at any moment leaves the old file or the new one, whole."""
+        state = self.optimizer.state() | (self.scaler.state() if self.scaler else {})
+        state = to_device(state | {"count": np.array(self.step)}, "cpu")
+        write_arrays(self.out / "last.safetensors", state, self.identity)
+        self.saved = self.step
+
+    def restore(self, path):
+        """Go on from a checkpoint. Raises ValueError where it is of another run."""
+        state, identity = read_arrays(path)
+        ours = self.identity["config"]
+        try:
+            theirs = TrainConfig.from_json(identity.get("config", identity.get("recipe"))).to_json()
+        except ValueError:
+            raise ValueError(f"{path} is no checkpoint of a training run; choose another --out.") from None
+        changed = [key for key in ours if theirs[key] != ours[key]]
+        changed += ["the training data"] if not changed and identity.get("data") != self.identity["data"] else []
+        if changed:
+            raise ValueError(
+                f"{path} is of another run: {', '.join(changed)} differ. "
+                "Resume with what it was started with, or choose another --out."
+            )
+        there = {name: self.to_device(array) for name, array in state.items() if name != "count"}
+        self.optimizer.restore(there | {"count": state["count"]})
+        if self.scaler:
+            self.scaler.restore(there)
+        self.saved = self.step
+
+
+class Log:
+    """A file of JSON lines, and the same rows in memory, without what was written after `step`."""
+
+    def __init__(self, path, step):
+        self.path = path
+        lines = path.read_text().splitlines(keepends=True) if path.exists() and step else []
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        self.rows = [row for row in rows if row["step"] <= step]
+        beside = path.with_suffix(".tmp")
+        beside.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        os.replace(beside, path)
+
+    def add(self, row):
+        """Append one row; it is in the file when this returns."""
+        self.rows.append(row)
+        with open(self.path, "a") as file:
+            file.write(json.dumps(row) + "\n")

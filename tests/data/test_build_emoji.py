@@ -1,0 +1,102 @@
+"""The builder of the emoji: its packages are checked and read in memory, and what ships is what it builds."""
+
+import io
+import json
+import os
+import shutil
+import tarfile
+
+import build_emoji
+import numpy as np
+import pytest
+from emoji_packages import fetch, normal_code, read_members
+from emoji_sources import NAMES, STYLES, Package
+from PIL import Image
+
+from miniclip.data import emoji
+
+
+@pytest.mark.parametrize(
+    "code, normal",
+    [("0023-FE0F-20E3", "23-20e3"), ("1F468-200D-1F692", "1f468-200d-1f692"), ("2764_fe0f", "2764"), ("00a9", "a9")],
+)
+def test_code_points_are_normalised(code, normal):
+    assert normal_code(code) == normal
+
+
+def test_codes_are_those_of_the_characters():
+    for entry in emoji.emoji_names():
+        assert normal_code("-".join(f"{ord(c):x}" for c in entry["char"])) == entry["code"]
+
+
+def test_the_licences_name_every_style():
+    text = (emoji.FOLDER.parent / "DATA_LICENSES").read_text(encoding="utf-8")
+    for package in [style.package for style in STYLES] + [NAMES]:
+        assert f"{package.name} {package.version}" in text
+    for style in STYLES:
+        assert f"\n{style.name} " in text and f"{style.name}.webp" in text
+    assert [style.name for style in STYLES] == list(emoji.read_catalogue()["styles"])
+    assert all("SA" not in style.licence for style in STYLES)
+
+
+def test_a_tarball_with_another_checksum_is_refused(tmp_path):
+    package = Package("@some/one", "1.0.0", "0" * 64)
+    (tmp_path / package.tarball).write_bytes(b"something else")
+    with pytest.raises(ValueError, match="some-one-1.0.0.tgz has SHA-256 .* not the pinned 000"):
+        fetch(package, tmp_path)
+
+
+def test_members_are_read_in_memory_and_links_are_not_followed(tmp_path):
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:
+        for name, data in (("package/a.png", b"a"), ("../../b.png", b"b"), ("/c.png", b"c")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        link = tarfile.TarInfo("package/link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        tar.addfile(link)
+    found = read_members(tmp_path / "a.tgz", lambda name: name.startswith("package/"))
+    assert found == {"package/a.png": b"a"}
+    assert os.listdir(tmp_path) == ["a.tgz"]
+
+
+def test_the_catalogue_is_written_a_row_a_line():
+    shipped = (emoji.FOLDER / "emoji.json").read_text(encoding="utf-8")
+    catalogue = json.loads(shipped)
+    head = {key: catalogue.pop(key) for key in ("size", "columns")}
+    assert build_emoji.as_json(head, **catalogue) == shipped
+    assert build_emoji.__file__.endswith(emoji.BUILDER.removeprefix("python "))
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_what_ships_is_what_the_builder_builds(tmp_path):
+    """Fetches 320 MB through npm, or takes the tarballs that lie in the folder $MINICLIP_TARBALLS."""
+    pytest.importorskip("resvg_py", reason="the builder draws SVG with resvg_py")
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    folder = os.environ.get("MINICLIP_TARBALLS", tmp_path)
+    try:
+        for package in [style.package for style in STYLES] + [NAMES]:
+            fetch(package, folder)
+    except ValueError as error:
+        if "failed" not in str(error):
+            raise
+        pytest.skip(f"the packages cannot be fetched: {error}")
+
+    built = build_emoji.build(folder)
+    assert sorted(built) == sorted(file.name for file in emoji.FOLDER.iterdir())
+    new, old = json.loads(built["emoji.json"]), json.loads((emoji.FOLDER / "emoji.json").read_text(encoding="utf-8"))
+    for catalogue in (new, old):
+        for style in catalogue["styles"].values():
+            del style["sha256"]  # another libwebp may write other bytes
+    assert new == old
+    for name in set(built) - {"emoji.json"}:
+        fresh, shipped = (decoded(data) for data in (built[name], (emoji.FOLDER / name).read_bytes()))
+        assert fresh.shape == shipped.shape
+        assert np.sqrt(((fresh - shipped) ** 2).mean()) < 1.0, name
+
+
+def decoded(data):
+    """Bytes of a mosaic -> float64 (H, W, 3) on white."""
+    return build_emoji.on_white(np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")))
