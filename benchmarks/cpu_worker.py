@@ -93,8 +93,8 @@ def answers():
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def answer(words):
-        output.write(json.dumps(words) + "\n")
+    def answer(message):
+        output.write(json.dumps(message) + "\n")
         output.flush()
 
     return answer

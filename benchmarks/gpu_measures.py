@@ -1,60 +1,40 @@
 """What benchmarks/gpu.py measures besides the time of a step: agreement, ceilings, waits for the card, operations."""
 
-import os
 import time
 import traceback
 from collections import Counter
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
-from cpu_worker import SETTINGS, flops, inputs, products_of
-from cpu_worker import Ours as OnProcessor
+from cases import TrainingState, inputs
+from floor import operations, products_of
 
-from miniclip.backend import array_module
-from miniclip.gpu import usable_cupy
-from miniclip.gpu.matmul import matmul, precision
-from miniclip.optim import AdamW
-from miniclip.train_step import loss_and_gradient
-from miniclip.tree import Flat, to_device, tree_map
+import miniclip
+from miniclip.gpu import precision, usable_cupy
+from miniclip.gpu.matmul import matmul
+from miniclip.tree import to_device, tree_map
 
-
-class Side:
-    """Parameters, gradient and AdamW of one library, for `agreement`."""
-
-    def __init__(self, params, config):
-        self.params, self.config = Flat(params), config
-        self.gradient = self.params.like(array_module(self.params.vector).zeros_like(self.params.vector))
-        beta1, beta2 = SETTINGS["betas"]
-        self.optimizer = AdamW(self.params, beta1, beta2, SETTINGS["epsilon"], SETTINGS["weight_decay"], clip=None)
-
-    def step(self, images, tokens):
-        """The loss; gradient and parameters are this step's afterwards."""
-        loss = loss_and_gradient(self.params.tree, [(images, tokens)], self.config, self.gradient)["loss"]
-        self.optimizer.step(self.gradient, SETTINGS["learning_rate"])
-        return float(loss)
+PACKAGE = Path(miniclip.__file__).parent
 
 
 def agreement(config, dtype, steps, batch):
     """NumPy and CuPy take the same steps from the same numbers. -> a list, how far apart they are after each."""
     params, images, tokens = inputs(config, batch)
-    params = tree_map(lambda leaf: leaf.astype(dtype), params)
-    plain, card = Side(params, config), Side(to_device(params, "gpu"), config)
-    rows = []
+    params, rows = tree_map(lambda leaf: leaf.astype(dtype), params), []
+    numpy, cupy = (TrainingState(to_device(params, device), None, config) for device in ("cpu", "gpu"))
     with precision("float32"):
         for step in range(steps):
             pictures = np.random.default_rng([1, step]).standard_normal(images.shape).astype(dtype)
-            ours, theirs = plain.step(pictures, tokens), card.step(usable_cupy().asarray(pictures), tokens)
-            gradient = card.gradient.vector.get()
-            leaves = {
-                name: apart(gradient[place], plain.gradient.vector[place])
-                for name, place in plain.params.slices.items()
-            }
+            numpy.micro_batches, cupy.micro_batches = [(pictures, tokens)], [(to_device(pictures, "gpu"), tokens)]
+            loss, card_loss = float(numpy.step()), float(cupy.step())
+            gradient, reference = cupy.gradient.vector.get(), numpy.gradient.vector
+            leaves = {name: apart(gradient[at], reference[at]) for name, at in numpy.params.slices.items()}
             rows.append(
                 {
-                    "loss": ours,
-                    "loss_apart": abs(theirs - ours) / abs(ours),
-                    "gradient_apart": apart(gradient, plain.gradient.vector),
-                    "parameters_apart": apart(card.params.vector.get(), plain.params.vector),
+                    "loss": loss,
+                    "loss_apart": abs(card_loss - loss) / abs(loss),
+                    "gradient_apart": apart(gradient, reference),
+                    "parameters_apart": apart(cupy.params.vector.get(), numpy.params.vector),
                     "worst": max(leaves, key=leaves.get),
                     "worst_apart": max(leaves.values()),
                 }
@@ -72,8 +52,9 @@ def product_rate(name, quick=False):
     xp, best, edge = usable_cupy(), 0, 128 if quick else 1024
     blocks = np.random.default_rng(0).standard_normal((2, edge, edge), np.float32)
     with precision(name) as dtype:
-        for size in (edge,) if quick else (4 * edge, 8 * edge, 16 * edge):
-            a, b = (xp.tile(xp.asarray(block).astype(dtype), (size // edge, size // edge)) for block in blocks)
+        for times in (1,) if quick else (4, 8, 16):
+            size = times * edge
+            a, b = (xp.tile(xp.asarray(block).astype(dtype), (times, times)) for block in blocks)
             out = xp.empty_like(a)
             seconds = fastest(lambda: matmul(a, b, out=out), xp.cuda.Device().synchronize)
             best = max(best, 2 * size**3 / seconds / 1e12)
@@ -134,13 +115,9 @@ class Waits:
 
     def _counting(self, original, name):
         def counted(*args, **named):
-            ours = [
-                frame
-                for frame in traceback.extract_stack()[:-1]
-                if os.path.basename(os.path.dirname(frame.filename)) == "miniclip"
-            ]
-            place = f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno} " if ours else ""
-            self.places[f"{place}{name}"] += 1
+            frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_stack()[:-1]]
+            ours = [f"{path.relative_to(PACKAGE)}:{line} " for path, line in frames if PACKAGE in path.parents]
+            self.places["".join(ours[-1:]) + name] += 1
             return original(*args, **named)
 
         return counted
@@ -150,17 +127,17 @@ class Waits:
             setattr(owner, name, original)
 
 
-def operations(config):
+def count_operations(config):
     """(a, b): the products of miniclip's step on N pairs are a N + b N² operations, two for each multiplication.
 
     Counted on the processor with 2 pairs and with 4; the square is the loss's.
     """
-    two, four = (_counted(config, pairs) for pairs in (2, 4))
+
+    def count(batch):
+        params, *pairs = inputs(config, batch)
+        return operations(products_of(TrainingState(params, [tuple(pairs)], config)))
+
+    with np.errstate(all="ignore"):
+        two, four = count(2), count(4)
     square = (four - 2 * two) / 8
     return two / 2 - 2 * square, square
-
-
-def _counted(config, batch):
-    ours = OnProcessor(*inputs(config, batch), config, batch, SimpleNamespace(map=map))
-    with np.errstate(all="ignore"):
-        return sum(flops(product) for tasks in products_of(ours, "step") for task in tasks for product in task)

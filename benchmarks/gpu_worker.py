@@ -1,8 +1,8 @@
-"""One side of benchmarks/gpu.py, in a process of its own on the graphics card: it does and times what it is told.
+"""One side of benchmarks/gpu.py in a process of its own on the graphics card: it does what it is asked, and times it.
 
-A command is a line of JSON on the standard input; an answer is a line of JSON on what was the standard output:
+A command is a line of JSON on the standard input, an answer a line of JSON on the standard output:
 
-    {"ok": …}    or    {"failed": a sentence, "memory": whether memory ran out, "trace": where a mistake was made}
+    {"ok": …}    or    {"failed": a sentence, "memory": whether memory ran out, "trace": where the mistake is}
 
 Whatever fails, the next command is still answered. After each command memory that is only kept for later is given
 back, so that sides can take turns on one card.
@@ -16,12 +16,19 @@ import sys
 import time
 import traceback
 
-from cpu_worker import CASES as SMALL
-from cpu_worker import GRADIENTS, SETTINGS, case, inputs
+import numpy as np
+from cases import CASES as SMALL
+from cases import GRADIENTS, SETTINGS, TrainingState, case, inputs, split
+from cpu_worker import answers
+from gpu_measures import Waits, agreement, bandwidth, count_operations, product_rate
 
-CASES = {  # title, its name in cpu_worker.CASES, batch (None: as there)
+from miniclip.gpu import compute_dtype, half_encoders, usable_cupy
+from miniclip.gpu import precision as computing_in
+from miniclip.tree import flatten, to_device
+
+CASES = {  # title, its name in cases.CASES, batch (None: as there)
     "default": ("the default emoji preset, batch 256", "a", None),
-    "vit-tiny": (f"{SMALL['b'][0]}, batch 128", "b", None),
+    "vit-tiny": (f"{SMALL['b'].title}, batch 128", "b", None),
     "b32-256": ("ViT-B/32 at 224 px, batch 256", "c", 256),
     "b32-1024": ("ViT-B/32 at 224 px, batch 1,024", "c", 1024),
 }
@@ -30,71 +37,34 @@ CASES = {  # title, its name in cpu_worker.CASES, batch (None: as there)
 def model(name, quick=False):
     """(config, batch) of one of CASES; quick: the batch is 8."""
     _, small, batch = CASES[name]
-    _, config, usual, _ = case(small, quick)
-    return config, usual if quick else batch or usual
+    chosen = case(small, quick)
+    return chosen.config, chosen.batch if quick else batch or chosen.batch
 
 
 @functools.lru_cache(maxsize=1)
-def drawn(name, quick):
+def host_inputs(name, quick):
     """(params, images, tokens) on the host, from one seed; the last ones are kept."""
     return inputs(*model(name, quick))
 
 
-def gpu_step(state, precision, update=True):
-    """One training step of `Ours` in a precision: everything that belongs to mixed precision is here.
-
-    float32 and TF32 differ in how products are computed. In bfloat16 the encoders run on a rounded copy of the
-    parameters and the pictures; features, loss, the sum of gradients and AdamW are float32 (see miniclip/half.py).
-    update: whether AdamW takes its step. Returns the loss, on the card.
-    """
-    from miniclip.gpu.matmul import precision as set_precision
-    from miniclip.train_step import loss_and_gradient
-
-    with set_precision(precision) as dtype:
-        half = {}
-        if dtype != state.params.vector.dtype:
-            from miniclip.gpu.mixed_precision import half_encoders
-
-            half = {"encoders_of": half_encoders(dtype)}
-        result = loss_and_gradient(
-            state.params.tree, state.shards, state.config, state.gradient, map, state.recompute, **half
-        )
-        if update:
-            state.optimizer.step(state.gradient, SETTINGS["learning_rate"])
-        return result["loss"]
-
-
-class Ours:
-    """miniclip's step on the card. The batch is one shard; parts: several, of which activations are not kept."""
+class Ours(TrainingState):
+    """miniclip's step on the card, the batch as one micro-batch. parts: several, whose activations are recomputed."""
 
     def __init__(self, name, precision, quick=False, parts=1):
-        import numpy as np
+        self.xp, self.precision, dtype = usable_cupy(), precision, compute_dtype(precision)
+        options = {"encoders_of": half_encoders(dtype)} if dtype.itemsize == 2 else {}
+        params, *batch = host_inputs(name, quick)
+        micro_batches = [(self.xp.asarray(images), tokens) for images, tokens in split(*batch, parts)]
+        config, _ = model(name, quick)
+        super().__init__(to_device(params, "gpu"), micro_batches, config, recompute=parts > 1, **options)
 
-        from miniclip.gpu import usable_cupy
-        from miniclip.optim import AdamW
-        from miniclip.tree import Flat, to_device
-
-        self.xp, self.precision, self.recompute = usable_cupy(), precision, parts > 1
-        self.config = model(name, quick)[0]
-        params, images, tokens = drawn(name, quick)
-        self.shards = [
-            (self.xp.asarray(part), words)
-            for part, words in zip(np.array_split(images, parts), np.array_split(tokens, parts))
-        ]
-        self.params = Flat(to_device(params, "gpu"))
-        self.gradient = self.params.like(self.xp.zeros_like(self.params.vector))
-        beta1, beta2 = SETTINGS["betas"]
-        self.optimizer = AdamW(self.params, beta1, beta2, SETTINGS["epsilon"], SETTINGS["weight_decay"], clip=None)
-
-    def step(self):
-        return gpu_step(self, self.precision)
+    def differentiate(self):
+        with computing_in(self.precision):
+            return super().differentiate()
 
     def loss_and_gradient(self):
         """The loss and {name: gradient}, on the host."""
-        from miniclip.tree import flatten
-
-        loss = float(gpu_step(self, self.precision, update=False))
-        leaves = flatten(self.gradient.tree)
+        loss, leaves = float(self.differentiate()), flatten(self.gradient.tree)
         return loss, {name: leaves[name].get() for name in GRADIENTS if name in leaves}
 
     def finish(self):
@@ -130,24 +100,13 @@ class Peer:
     def __init__(self, name, precision, quick=False, compiled=False):
         import peers_torch
 
-        from miniclip.tree import flatten
-
         self.torch = peers_torch.torch
         if not self.torch.cuda.is_available():
             raise ValueError("PyTorch finds no graphics card")
         self.torch.compiler.reset()  # or a second batch size is compiled for any size, and slower
-        params, images, tokens = drawn(name, quick)
-        self.runner = peers_torch.Torch(
-            flatten(params),
-            images,
-            tokens,
-            model(name, quick)[0],
-            SETTINGS,
-            os.cpu_count(),
-            compiled,
-            "cuda",
-            precision,
-        )
+        params, *batch = host_inputs(name, quick)
+        arguments = flatten(params), *batch, model(name, quick)[0], SETTINGS, os.cpu_count()
+        self.runner = peers_torch.Torch(*arguments, compiled, "cuda", precision)
         self.step = self.runner.step
 
     def loss_and_gradient(self):
@@ -168,23 +127,18 @@ class Peer:
         return self.torch.cuda.max_memory_allocated(), self.torch.cuda.max_memory_reserved()
 
 
-class Worker:
-    """What the commands do. Each method is one, and returns what JSON can hold."""
+class Commands:
+    """Each method is a command, and returns what JSON can hold."""
 
     def __init__(self):
         self.state, self.counted = None, {}
 
     def card(self):
-        """The card and the libraries, in words; ValueError where there is none."""
-        import numpy as np
-
-        from miniclip.gpu import usable_cupy
-
+        """The card and the libraries; ValueError where there is none."""
         cupy = usable_cupy()
         card = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-        name = card["name"].decode() if isinstance(card["name"], bytes) else card["name"]
         return {
-            "name": name,
+            "name": card["name"].decode() if isinstance(card["name"], bytes) else card["name"],
             "memory": int(card["totalGlobalMem"]),
             "driver": cupy.cuda.runtime.driverGetVersion(),
             "cuda": cupy.cuda.runtime.runtimeGetVersion(),
@@ -193,20 +147,16 @@ class Worker:
         }
 
     def load(self, side, name, precision, quick=False, parts=1):
-        """Take up a training state; the former one is dropped first."""
+        """Make a side ready for one case; the former one is dropped first."""
         self.state = None
         gc.collect()
-        self.state = (
-            Ours(name, precision, quick, parts)
-            if side == "ours"
-            else Peer(name, precision, quick, compiled=side == "compile")
-        )
-        return {}
+        if side == "ours":
+            self.state = Ours(name, precision, quick, parts)
+        else:
+            self.state = Peer(name, precision, quick, compiled=side == "compile")
 
     def check(self, file):
         """The loss, and a few gradients into an .npz file; "seconds" includes compilation."""
-        import numpy as np
-
         start = time.perf_counter()
         loss, gradient = self.state.loss_and_gradient()
         np.savez(file, **gradient)
@@ -221,7 +171,7 @@ class Worker:
         for _ in range(times):
             self.state.step()
         self.state.finish()
-        return {"seconds": (time.perf_counter() - start) / times}
+        return (time.perf_counter() - start) / times
 
     def memory(self):
         """Bytes that a step needs at most."""
@@ -229,99 +179,74 @@ class Worker:
         return {"used": int(used), "held": int(held)}
 
     def waits(self):
-        """How often a step makes the host wait for the card, and where from. See gpu_measures.Waits.
+        """How often a step makes the host wait for the card, and where. See gpu_measures.Waits.
 
-        And, of another step, the seconds until all of it was asked for, and until it was done. The first are far fewer
+        And, of another step, the seconds until all of it was launched, and until it was done. The first are far fewer
         where nothing waits; but with some thousand launches still to be done the driver itself lets the host wait.
         """
-        import gpu_measures
-
         self.state.step()  # what is compiled on first use does not count
         self.state.finish()
-        with gpu_measures.Waits(self.state.xp) as waits:
+        with Waits(self.state.xp) as waits:
             self.state.step()
         self.state.finish()
         start = time.perf_counter()
         self.state.step()
-        asked = time.perf_counter() - start
+        launched = time.perf_counter() - start
         self.state.finish()
-        return {
-            "count": sum(waits.places.values()),
-            "places": dict(waits.places),
-            "wrapped": waits.wrapped,
-            "asked": asked,
-            "done": time.perf_counter() - start,
-        }
+        found = {"count": sum(waits.places.values()), "places": dict(waits.places), "wrapped": waits.wrapped}
+        return found | {"launched": launched, "done": time.perf_counter() - start}
 
     def agreement(self, name, dtype, steps, batch):
-        """See gpu_measures.agreement."""
-        import gpu_measures
+        """See gpu_measures."""
+        return {"steps": agreement(model(name)[0], dtype, steps, batch), "batch": batch}
 
-        return {"steps": gpu_measures.agreement(model(name)[0], dtype, steps, batch), "batch": batch}
-
-    def products(self, precision, quick=False):
-        """TFLOP/s of the fastest square product."""
-        import gpu_measures
-
-        return {"tflops": gpu_measures.product_rate(precision, quick)}
+    def product_rate(self, precision, quick=False):
+        """See gpu_measures."""
+        return product_rate(precision, quick)
 
     def bandwidth(self, quick=False):
-        """Bytes a second of a copy on the card, read and written counted both."""
-        import gpu_measures
-
-        return {"bytes_per_second": gpu_measures.bandwidth(quick)}
+        """See gpu_measures."""
+        return bandwidth(quick)
 
     def flops(self, name, quick=False):
         """Floating-point operations of a step's products."""
-        import gpu_measures
-
-        config, batch = model(name, quick)
-        small = CASES[name][1]
+        (config, batch), small = model(name, quick), CASES[name][1]
         if small not in self.counted:
-            self.counted[small] = gpu_measures.operations(config)
+            self.counted[small] = count_operations(config)
         linear, square = self.counted[small]
-        return {"step": round(linear * batch + square * batch**2)}
+        return round(linear * batch + square * batch**2)
 
 
 def sentence(error):
     """The last line of an error that says anything, behind its kind; a ValueError speaks for itself."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    words = lines[0 if isinstance(error, ValueError) or not lines else -1][:300] if lines else "no words"
-    return words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    if isinstance(error, ValueError):
+        return lines[0][:300]
+    return f"{type(error).__name__}: {lines[-1][:300]}"
 
 
-def out_of_memory(error):
-    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
-
-
-def serve(worker, commands, answer):
-    """Answer each line of `commands` with a call of answer(dict)."""
-    for line in commands:
-        command = json.loads(line)
-        try:
-            words = {"ok": getattr(worker, command.pop("do"))(**command)}
-        except Exception as error:
-            words = {"failed": sentence(error), "memory": out_of_memory(error)}
-            if not isinstance(error, (ValueError, ImportError)) and not words["memory"]:
-                words["trace"] = traceback.format_exc()[-2000:]  # a mistake; those speak for themselves
-        try:
-            if worker.state is not None:
-                worker.state.release()
-        except Exception as error:  # a card that no longer answers says so here as well
-            words.setdefault("failed", sentence(error))
-            words.setdefault("memory", False)
-        answer(words)
+def answer_to(commands, do, **arguments):
+    """The answer to one command, whatever happens."""
+    try:
+        answer = {"ok": getattr(commands, do)(**arguments)}
+    except Exception as error:
+        memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+        answer = {"failed": sentence(error), "memory": memory}
+        if not isinstance(error, (ValueError, ImportError)) and not memory:
+            answer["trace"] = traceback.format_exc()[-2000:]  # of a mistake; the others speak for themselves
+    try:
+        if commands.state is not None:
+            commands.state.release()
+    except Exception as error:  # a card that no longer answers says so here as well
+        answer.setdefault("failed", sentence(error))
+    return answer
 
 
 def main():
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints is no answer
-
-    def answer(words):
-        answers.write(json.dumps(words) + "\n")
-        answers.flush()
-
-    serve(Worker(), sys.stdin, answer)
+    """Answer commands until the standard input ends."""
+    answer, commands = answers(), Commands()
+    for line in sys.stdin:
+        answer(answer_to(commands, **json.loads(line)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ further away than 1e-5 or a probability than 1e-4, and 2 where nothing could be 
 
 With --gradients also the relative difference ‖a − b‖ / ‖b‖ of every parameter's gradient of CLIP's loss, in
 float64 unless float32 is asked for. In float32 nobody knows on which side of a ReLU's kink a number lies
-that is 0 up to rounding, so there a ResNet's gradients are shown, not judged.
+that is 0 up to rounding, so there a ResNet's gradients are printed and do not decide.
 """
 
 import argparse
@@ -22,33 +22,27 @@ import importlib.util
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import miniclip
-from miniclip.checkpoints.find import find_weights
-from miniclip.checkpoints.huggingface import from_huggingface_arrays
-from miniclip.checkpoints.openai import from_openai
-from miniclip.data.emoji import emoji_pictures
-from miniclip.layers import l2_normalize, softmax
+from miniclip.checkpoints import arrays_from_huggingface, arrays_from_openai, find_weights
+from miniclip.data import emoji_pictures
 from miniclip.init import is_resnet
+from miniclip.layers import l2_normalize, softmax
 from miniclip.preprocess import preprocess
 from miniclip.tree import flatten, tree_map
 
 # What counts as the same.
 EMBEDDINGS, PROBABILITIES, GRADIENTS = 1e-5, 1e-4, {"float32": 1e-4, "float64": 1e-8}
-CODES = ["1f431", "1f436", "1f34e", "1f697", "2b50", "1f333", "1f600", "26bd"]
-TEXTS = [
-    "a photo of a cat",
-    "a photo of a dog",
-    "a red apple",
-    "a car, seen from the side",
-    "a star",
-    "a tree",
-    "a face with a big grin",
-    "a football",
-]
+CODES = "1f431 1f436 1f34e 1f697 2b50 1f333 1f600 26bd".split()
+TEXTS = (
+    "a photo of a cat / a photo of a dog / a red apple / a car, seen from the side / a star / a tree / "
+    "a face with a big grin / a football"
+).split(" / ")
 # The sha256 of the files that OpenAI published; it is part of their addresses.
 PUBLISHED = {
     "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50",
@@ -78,7 +72,18 @@ class NotPossible(Exception):
 # ------------------------------------------------------------------------------------------ the reference
 
 
-def import_or_say(name, package):
+@dataclass
+class Reference:
+    """Another library's model of the same weights."""
+
+    name: str
+    model: object  # a torch module with logit_scale
+    encode_image: Callable
+    encode_text: Callable
+    rename: Callable = lambda named, names: arrays_from_openai(named)  # {its name: array} -> {our name: array}
+
+
+def import_or_stop(name, package):
     """A module; NotPossible, naming the package to install, where it is not there."""
     try:
         return importlib.import_module(name)
@@ -86,96 +91,81 @@ def import_or_say(name, package):
         raise NotPossible(f"the reference needs {name} ({error}): pip install {package}.") from None
 
 
-def openai_code():
-    """OpenAI's model.py, loaded alone (its package wants torchvision), fit for float64."""
-    torch = import_or_say("torch", "torch")
+def openai_file(name):
+    """The path of one file of OpenAI's package, which is not imported, for it wants torchvision."""
     spec = importlib.util.find_spec("clip")
-    paths = [Path(place) / "model.py" for place in (spec.submodule_search_locations or [])] if spec else []
+    paths = [Path(place) / name for place in (spec.submodule_search_locations or [])] if spec else []
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        raise NotPossible("the reference needs OpenAI's model.py: pip install --no-deps clip-anytorch.")
-    spec = importlib.util.spec_from_file_location("openai_model", path)
+        raise NotPossible(f"the reference needs OpenAI's {name}: pip install --no-deps clip-anytorch.")
+    return path
+
+
+def run_file(path):
+    """A Python file as a module that nobody else imports."""
+    spec = importlib.util.spec_from_file_location(f"openai_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def openai_code():
+    """torch, and OpenAI's model.py, fit for float64."""
+    torch, module = import_or_stop("torch", "torch"), run_file(openai_file("model.py"))
     module.LayerNorm.forward = torch.nn.LayerNorm.forward  # theirs computes in float32 whatever comes
     module.convert_weights = lambda model: None  # nothing is rounded to float16 that was not
     return torch, module
 
 
-class OpenAI:
+def openai_reference(path):
     """A .pt file in OpenAI's code."""
-
-    def __init__(self, path):
-        torch, module = openai_code()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what torch thinks of TorchScript
-                try:
-                    state = torch.jit.load(path, map_location="cpu").state_dict()
-                except RuntimeError:
-                    state = torch.load(path, map_location="cpu", weights_only=True)
-            self.model = module.build_model(dict(state)).float()
-        except Exception as error:
-            raise NotPossible(f"OpenAI's code cannot read {path}: {str(error)[:300]}") from None
-        self.name, self.images, self.texts = "OpenAI's model.py", self.model.encode_image, self.model.encode_text
-
-    @staticmethod
-    def rename(named, names):
-        """{the reference's name: array} -> {miniclip's name: array}, of which there are `names`."""
-        return from_openai(named)
+    torch, module = openai_code()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # what torch thinks of TorchScript
+            try:
+                state = torch.jit.load(path, map_location="cpu").state_dict()
+            except RuntimeError:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+        model = module.build_model(dict(state)).float()
+    except Exception as error:
+        raise NotPossible(f"OpenAI's code cannot read {path}: {str(error)[:300]}") from None
+    return Reference("OpenAI's model.py", model, model.encode_image, model.encode_text)
 
 
-class Transformers:
+def open_clip_reference(folder):
+    """A folder with open_clip's config in open_clip."""
+    open_clip = import_or_stop("open_clip", "open_clip_torch")
+    model = open_clip.create_model(f"local-dir:{folder}").eval().float()
+    return Reference(f"open_clip {open_clip.__version__}", model, model.encode_image, model.encode_text)
+
+
+def transformers_reference(folder):
     """A folder in the Hugging Face layout in transformers' CLIPModel."""
+    transformers = import_or_stop("transformers", "transformers")
+    transformers.utils.logging.disable_progress_bar()
+    model = transformers.CLIPModel.from_pretrained(folder).eval().float()
 
-    def __init__(self, path):
-        transformers = import_or_say("transformers", "transformers")
-        transformers.utils.logging.disable_progress_bar()
-        self.model = transformers.CLIPModel.from_pretrained(path).eval().float()
-        self.name = f"transformers {transformers.__version__}"
-
-    def images(self, pixels):
-        return self._features(self.model.get_image_features(pixel_values=pixels))
-
-    def texts(self, tokens):
-        return self._features(self.model.get_text_features(input_ids=tokens))
-
-    @staticmethod
-    def _features(output):
+    def features(output):  # transformers 5 gives an object that holds them, 4 the features
         return getattr(output, "pooler_output", output)
 
-    rename = staticmethod(from_huggingface_arrays)
-
-
-class OpenCLIP:
-    """A folder with open_clip's config in open_clip."""
-
-    def __init__(self, path):
-        open_clip = import_or_say("open_clip", "open_clip_torch")
-        self.model = open_clip.create_model(f"local-dir:{path}").eval().float()
-        self.name = f"open_clip {open_clip.__version__}"
-        self.images, self.texts = self.model.encode_image, self.model.encode_text
-
-    @staticmethod
-    def rename(named, names):
-        return from_openai(named)
+    return Reference(
+        f"transformers {transformers.__version__}",
+        model,
+        lambda pixels: features(model.get_image_features(pixel_values=pixels)),
+        lambda tokens: features(model.get_text_features(input_ids=tokens)),
+        arrays_from_huggingface,
+    )
 
 
 def reference_of(path):
     """The reference that a file of weights is meant for, loaded."""
     if path.suffix == ".pt":
-        return OpenAI(path)
+        return openai_reference(path)
     if path.name.startswith("open_clip"):
-        return OpenCLIP(path.parent)
+        return open_clip_reference(path.parent)
     if (path.parent / "config.json").exists():
-        return Transformers(path.parent)
-    raise NotPossible(
-        f"{path} has no reference to compare with: it is neither OpenAI's .pt file, nor from a folder "
-        "that transformers or open_clip wrote."
-    )
-
-
-# ------------------------------------------------------------------------------------------ which model
+        return transformers_reference(path.parent)
+    raise NotPossible(f"{path} is neither OpenAI's .pt file, nor from a folder that transformers or open_clip wrote.")
 
 
 def write_random(name, folder):
@@ -191,19 +181,7 @@ def write_random(name, folder):
     return path
 
 
-def published_name(path):
-    """Which of OpenAI's files this is, by its sha256, or None."""
-    with open(path, "rb") as file:
-        return PUBLISHED.get(hashlib.file_digest(file, "sha256").hexdigest())
-
-
 # ------------------------------------------------------------------------------------------ comparing
-
-
-def handful():
-    """Eight emoji of the style that no model here is trained on, (8, S, S, 4) uint8."""
-    pictures, codes = emoji_pictures("fluent")
-    return pictures[[codes.index(code) for code in CODES]]
 
 
 def compare_embeddings(clip, reference, pictures, tokens):
@@ -212,33 +190,25 @@ def compare_embeddings(clip, reference, pictures, tokens):
 
     pixels = torch.from_numpy(preprocess(pictures, clip.config))
     with torch.no_grad():
-        theirs = [
-            l2_normalize(reference.images(pixels).numpy())[0],
-            l2_normalize(reference.texts(torch.from_numpy(tokens)).numpy())[0],
-        ]
+        features = [reference.encode_image(pixels), reference.encode_text(torch.from_numpy(tokens))]
+    theirs = [l2_normalize(one.numpy())[0] for one in features]
     ours = [clip.encode_image(pictures), clip.encode_text(TEXTS)]
-    their_scale, scale = reference.model.logit_scale.exp().item(), np.exp(clip.params["logit_scale"])
-    probabilities = [softmax(s * (z[0] @ z[1].T))[0] for s, z in ((scale, ours), (their_scale, theirs))]
-    return {
-        "embeddings of pictures": largest(ours[0], theirs[0]),
-        "embeddings of texts": largest(ours[1], theirs[1]),
-        "probabilities": largest(*probabilities),
-    }
-
-
-def largest(a, b):
-    return float(np.nan_to_num(np.abs(a - b), nan=np.inf).max())
+    scales = np.exp(clip.params["logit_scale"]), reference.model.logit_scale.exp().item()
+    probabilities = [softmax(scale * (z[0] @ z[1].T))[0] for scale, z in zip(scales, (ours, theirs))]
+    pairs = {"embeddings of pictures": (ours[0], theirs[0]), "embeddings of texts": (ours[1], theirs[1])}
+    pairs["probabilities"] = probabilities
+    return {what: float(np.nan_to_num(np.abs(a - b), nan=np.inf).max()) for what, (a, b) in pairs.items()}
 
 
 def our_gradients(clip, pictures, tokens, dtype):
-    """{name: gradient} of CLIP's loss, the loss first."""
+    """CLIP's loss, and {name: gradient}."""
     params = tree_map(lambda a: a.astype(dtype), clip.params)
     pixels = preprocess(pictures, clip.config).astype(dtype)
-    image_features, pull_image = miniclip.encode_image(params, pixels, clip.config)
-    text_features, pull_text = miniclip.encode_text(params, tokens, clip.config)
-    loss, pull = miniclip.clip_loss(image_features, text_features, params["logit_scale"])
-    d_image, d_text, d_scale = pull()
-    return loss, flatten({**pull_image(d_image), **pull_text(d_text), "logit_scale": d_scale})
+    image_features, image_backward = miniclip.encode_image(params, pixels, clip.config)
+    text_features, text_backward = miniclip.encode_text(params, tokens, clip.config)
+    loss, backward = miniclip.clip_loss(image_features, text_features, params["logit_scale"])
+    d_image, d_text, d_scale = backward()
+    return loss, flatten({**image_backward(d_image), **text_backward(d_text), "logit_scale": d_scale})
 
 
 def their_gradients(clip, reference, pictures, tokens, dtype):
@@ -248,7 +218,7 @@ def their_gradients(clip, reference, pictures, tokens, dtype):
 
     model = reference.model.to(getattr(torch, dtype))
     pixels = torch.from_numpy(preprocess(pictures, clip.config).astype(dtype))
-    features = reference.images(pixels), reference.texts(torch.from_numpy(tokens))
+    features = reference.encode_image(pixels), reference.encode_text(torch.from_numpy(tokens))
     logits = model.logit_scale.exp() * normalize(features[0], dim=-1) @ normalize(features[1], dim=-1).T
     truth = torch.arange(len(logits))
     loss = (cross_entropy(logits, truth) + cross_entropy(logits.T, truth)) / 2
@@ -261,10 +231,10 @@ def compare_gradients(ours, theirs):
     """{name: ‖a − b‖ / ‖b‖}; attention's keys' biases, 0 in truth, against their weights' gradients."""
     result = {}
     for name, gradient in ours.items():
-        if name.endswith(("running_mean", "running_var")):
-            continue
-        scale = np.linalg.norm(theirs[name.replace("k_proj.bias", "k_proj.weight")])
-        result[name] = float(np.linalg.norm(gradient - theirs[name]) / scale) if scale else float(np.any(gradient))
+        if not name.endswith(("running_mean", "running_var")):
+            scale = np.linalg.norm(theirs[name.replace("k_proj.bias", "k_proj.weight")])
+            difference = np.linalg.norm(gradient - theirs[name])
+            result[name] = float(difference / scale) if scale else float(np.any(gradient))
     return result
 
 
@@ -275,14 +245,14 @@ def check(path, gradients):
     except (ValueError, OSError) as error:
         raise NotPossible(f"miniclip cannot load it: {error}") from None
     reference = reference_of(path)
-    pictures, context = handful(), clip.config["text_cfg"]["context_length"]
-    tokens = clip.tokenizer(TEXTS, context)
+    pictures, codes = emoji_pictures("fluent")  # the style that no model here is trained on
+    pictures = pictures[[codes.index(code) for code in CODES]]
+    tokens = clip.tokenizer(TEXTS, clip.config["text_cfg"]["context_length"])
     print(f"reference: {reference.name}; {len(pictures)} pictures, {len(TEXTS)} texts, float32")
     found = compare_embeddings(clip, reference, pictures, tokens)
     for what, value in found.items():
         print(f"    {what:24} differ by at most {value:.1e}")
-    good = max(found["embeddings of pictures"], found["embeddings of texts"]) <= EMBEDDINGS
-    good = good and found["probabilities"] <= PROBABILITIES
+    good = all(value <= (PROBABILITIES if what == "probabilities" else EMBEDDINGS) for what, value in found.items())
     if gradients:
         some = pictures[:4], tokens[:4]
         loss, ours = our_gradients(clip, *some, gradients)
@@ -296,42 +266,29 @@ def check(path, gradients):
         if gradients == "float64" or not is_resnet(clip.config):
             good = good and errors[worst[0]] <= GRADIENTS[gradients]
         else:
-            print("    (not judged: ReLU's kinks; float64 can tell)")
+            print("    (these do not decide, because of ReLU's kinks; float64 can tell)")
     print("the same, as far as float32 goes" if good else "NOT the same")
     return good
 
 
 def main(arguments=None):
     """The command: 0 the same, 1 not the same, 2 not possible."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("model", nargs="?", help="a file, a folder, or the name of a model that was downloaded")
-    options.add_argument("--random", choices=SHAPES, help="random weights of this shape instead")
-    options.add_argument(
-        "--gradients",
-        nargs="?",
-        const="float64",
-        choices=GRADIENTS,
-        help="compare every parameter's gradient too, in float64 or float32",
-    )
-    options = options.parse_args(arguments)
-    if (options.model is None) == (options.random is None):
-        print("parity: name a model, or --random and a shape.", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", help="a file, a folder, or the name of a model that was downloaded")
+    parser.add_argument("--random", choices=SHAPES, help="random weights of this shape instead")
+    what = "compare every parameter's gradient too, in float64 or float32"
+    parser.add_argument("--gradients", nargs="?", const="float64", choices=GRADIENTS, help=what)
+    options = parser.parse_args(arguments)
     try:
+        if (options.model is None) == (options.random is None):
+            raise NotPossible("name a model, or --random and a shape.")
         with tempfile.TemporaryDirectory() as folder:
             path = find_weights(options.model) if options.model else write_random(options.random, Path(folder))
             if path.suffix == ".pt":
-                name = published_name(path)
-                print(
-                    f"{path.name}: "
-                    + (
-                        f"{name} as OpenAI published it (sha256)"
-                        if name
-                        else "random weights"
-                        if options.random
-                        else "none of the files that OpenAI published (sha256)"
-                    )
-                )
+                with open(path, "rb") as file:
+                    name = PUBLISHED.get(hashlib.file_digest(file, "sha256").hexdigest())
+                other = "random weights" if options.random else "none of the files that OpenAI published (sha256)"
+                print(f"{path.name}: {f'{name} as OpenAI published it (sha256)' if name else other}")
             return 0 if check(path, options.gradients) else 1
     except (NotPossible, FileNotFoundError) as error:
         print(f"parity: {error}", file=sys.stderr)

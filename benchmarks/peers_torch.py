@@ -2,8 +2,8 @@
 
 Functions over a dictionary of parameters (no time goes to module calls), scaled_dot_product_attention,
 fused AdamW, set_to_none, channels-last pictures and kernels for the ResNet, inference_mode for encoding,
-and torch.compile over the whole loss where asked for. On a graphics card bfloat16 is autocast's, and TF32 the library's
-switch; the loss is left there, so that no step waits for it. Names and shapes are OpenAI's.
+and torch.compile over the whole loss where asked for. On a graphics card bfloat16 is autocast, TF32 the library's
+setting, and the loss stays there, so that no step waits for it. Names and shapes are OpenAI's.
 """
 
 import math
@@ -130,12 +130,10 @@ class Torch:
         self.p = {name: tensor(array) for name, array in params.items()}
         self.images, self.tokens, self.config = tensor(images), torch.from_numpy(tokens).to(device), config
         self.learned = {name: leaf.requires_grad_() for name, leaf in self.p.items() if "running_" not in name}
-        learned = self.learned.values()
+        matrices, others = ([leaf for leaf in self.learned.values() if (leaf.ndim > 1) == m] for m in (True, False))
+        decay = settings["weight_decay"]
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [leaf for leaf in learned if leaf.ndim > 1], "weight_decay": settings["weight_decay"]},
-                {"params": [leaf for leaf in learned if leaf.ndim < 2], "weight_decay": 0.0},
-            ],
+            [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
             lr=settings["learning_rate"],
             betas=settings["betas"],
             eps=settings["epsilon"],

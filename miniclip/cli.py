@@ -73,12 +73,13 @@ def run_train(options):
 def run_evaluate(options):
     """evaluate: accuracy of a checkpoint on the data's zero-shot evaluations."""
     clip = load(options.checkpoint, device=options.device)
-    name = options.data or clip.about.get("data", "emoji")
+    name = options.data or str(clip.about.get("data", "emoji"))
     if not options.data and name not in ("emoji", "shapes") and not Path(name).exists():
         raise ValueError(f"this model was trained on {name!r}, which is not here; say with --data where it is.")
     # The seed decides which pictures of a folder training did not see.
-    config = clip.about.get("config") or clip.about.get("recipe") or {}
-    data, evaluations = load_data(name, seed=config.get("seed", 0), hold_out_style=options.hold_out)
+    config = clip.about.get("config", clip.about.get("recipe"))
+    seed = config.get("seed") if isinstance(config, dict) else None
+    data, evaluations = load_data(name, seed=seed if isinstance(seed, int) else 0, hold_out_style=options.hold_out)
     if not evaluations:
         raise ValueError(f"{name} has too few pictures for some to be kept from training, so there is nothing to ask.")
     results = [evaluate(clip, evaluation) for evaluation in evaluations]
@@ -134,7 +135,7 @@ def run_classify(options):
 
 def run_gradcheck(options):
     """gradcheck: every backward pass of the library against its forward pass. Exit status 1 if one is wrong."""
-    from .gradcheck.command import run_command
+    from .gradcheck import run_command
 
     return run_command(options)
 

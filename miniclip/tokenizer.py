@@ -19,14 +19,10 @@ Source: Sennrich et al. 2016; over bytes: Radford et al. 2019, section 2.2; CLIP
 import gzip
 import heapq
 import html
-import json
-import os
 import reprlib
 import warnings
-import zlib
 from collections import Counter, defaultdict
-from importlib.resources import as_file, files
-from pathlib import Path
+from importlib.resources import files
 
 import numpy as np
 
@@ -46,7 +42,6 @@ ALPHABET = [chr(b) for b in _VISIBLE] + [chr(256 + n) for n in range(256 - len(_
 BASE = ALPHABET + [c + WORD_END for c in ALPHABET]  # tokens 0..511
 
 CLIP_MERGES = 48_894  # CLIP's file lists 262,144 and CLIP uses the first of them
-LARGEST_FILE = 1 << 23  # bytes once unpacked; CLIP's has 3.2 million
 LONGEST_WORD, CACHED_WORDS = 256, 1 << 16  # longer "words" are neither learned from nor cached
 
 
@@ -111,7 +106,7 @@ def learn_merges(frequency, most):
 
 
 class Tokenizer:
-    """Text to ids and back. Made by `train`, `clip`, `from_file` or `from_json`.
+    """Text to ids and back. Made by `train`, `clip` or `from_json` (from files: checkpoints/vocabulary.py).
 
     vocab_size: number of tokens.   start_token = vocab_size - 2.   end_token = vocab_size - 1.
     merges: list of "left right".   tokens: list of str, the token of each id.   ids: dict, its inverse.
@@ -158,35 +153,9 @@ class Tokenizer:
     @classmethod
     def clip(cls):
         """CLIP's own vocabulary, 49,408 tokens, which ships in the package (MIT licence, OpenAI)."""
-        with as_file(files(__package__) / "models" / "clip_merges.txt.gz") as path:
-            return cls.from_file(path)
-
-    @classmethod
-    def from_file(cls, path):
-        """Read CLIP's vocabulary file, or a Hugging Face folder.
-
-        path: bpe_simple_vocab_16e6.txt.gz, the same unpacked, any merges.txt, or a folder that holds
-        merges.txt and vocab.json, or tokenizer.json. FileNotFoundError, or ValueError naming the file.
-        """
-        path = file = Path(path)
-        try:
-            if not path.is_dir():
-                return cls(_read_merges(path))
-            if (path / "merges.txt").exists():
-                tokenizer = cls(_read_merges(file := path / "merges.txt"))
-                vocabulary = json.loads(_read(file := path / "vocab.json"))
-            else:
-                model = json.loads(_read(file := path / "tokenizer.json"))["model"]
-                tokenizer = cls(pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
-                vocabulary = model["vocab"]
-            if vocabulary != tokenizer.ids:
-                raise ValueError("its ids are not bytes, bytes that end a word, merges, start, end, as CLIP's are")
-            return tokenizer
-        except (ValueError, TypeError, KeyError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(
-                f"no vocabulary can be read from {file}: it is damaged or something else "
-                f"({type(error).__name__}: {error}); get it again"
-            ) from None
+        packed = (files(__package__) / "models" / "clip_merges.txt.gz").read_bytes()
+        _, *merges = gzip.decompress(packed).decode("utf-8").rstrip().split("\n")
+        return cls(merges)
 
     def to_json(self):
         """All there is to know about this tokenizer, as a dict that JSON can hold."""
@@ -264,23 +233,3 @@ class Tokenizer:
             ids[-1] = self.end_token
             row[: len(ids)] = ids
         return rows
-
-
-def _read(path):
-    """The text of a plain or gzip file of at most LARGEST_FILE bytes. Path -> str."""
-    with open(path, "rb") as file:
-        packed = file.peek(2)[:2] == b"\x1f\x8b"
-        # A read takes the memory that it asks for, whatever there is to read.
-        most = LARGEST_FILE if packed else min(LARGEST_FILE, os.fstat(file.fileno()).st_size)
-        content = (gzip.GzipFile(fileobj=file) if packed else file).read(most + 1)
-    if len(content) > LARGEST_FILE:
-        raise ValueError(f"it holds more than {LARGEST_FILE} bytes")
-    return content.decode("utf-8")
-
-
-def _read_merges(path):
-    """The merges that CLIP would use of a file: a header, then lines "left right". Path -> list of str."""
-    header, *lines = _read(path).rstrip().split("\n", CLIP_MERGES + 1)
-    if "#version" not in header:
-        raise ValueError("its first line lacks '#version'")
-    return lines[:CLIP_MERGES]

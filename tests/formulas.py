@@ -4,9 +4,6 @@ import math
 
 import numpy as np
 
-from miniclip.init import initialize
-from miniclip.tree import flatten, tree_map, unflatten
-
 
 def attention_parameters(normal, width):
     return {
@@ -93,10 +90,3 @@ def mlp_by_formula(x, p, exact=False):
 def block_by_formula(x, p, heads, causal=False, exact=False):
     x = x + attention_by_loops(norm_by_formula(x, p["ln_1"]), p["attn"], heads, causal)
     return x + mlp_by_formula(norm_by_formula(x, p["ln_2"]), p["mlp"], exact)
-
-
-def random_parameters(config, rng):
-    p = tree_map(lambda a: a + 0.2 * rng.standard_normal(a.shape), initialize(config, 0, np.float64))
-    return unflatten(
-        {name: leaf * leaf + 0.5 if name.endswith("running_var") else leaf for name, leaf in flatten(p).items()}
-    )

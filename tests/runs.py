@@ -36,3 +36,9 @@ def without_timing(rows):
 def contents(folder):
     """{name: bytes} of the files of a folder."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def take_step(run):
+    """One step of a `Run`, as the training loop takes it."""
+    micro_batches = run.draw()
+    run.update(run.differentiate(micro_batches), micro_batches)

@@ -107,6 +107,12 @@ def test_the_same_command_gives_the_same_bits_and_a_profile(trained, photos, tmp
     assert (tmp_path / "out/model.safetensors").read_bytes() == expected
 
 
+def test_a_setting_that_halves_the_speed_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert command("train", "--data", "nowhere") == 2
+    assert "OPENBLAS_CORETYPE=Haswell is set" in capsys.readouterr().out
+
+
 def test_flags_reach_the_configuration(photos, tmp_path):
     flags = "--batch 4", "--shard 2", "--recompute", "--learning-rate 1e-4", "--seed 5", "--model vit-tiny"
     words = [word for flag in flags for word in flag.split()]

@@ -62,16 +62,6 @@ def test_the_gradient_is_as_the_paper_page_says(normal):
     assert d_logit_scale == pytest.approx((g * similarity).sum())
 
 
-def test_g_against_central_differences(normal):
-    similarity, h = normal(4, 4) * 2, 1e-6
-    g = symmetric_cross_entropy(similarity)[1]()
-    for place in np.ndindex(4, 4):
-        step = np.zeros((4, 4))
-        step[place] = h
-        up, down = (symmetric_cross_entropy(similarity + sign * step)[0] for sign in (1, -1))
-        assert g[place] == pytest.approx((up - down) / (2 * h), abs=1e-9)
-
-
 @pytest.mark.parametrize("scale", [0, 1, 100, 1e8, 1e300])
 def test_the_sum_of_g_is_zero_at_any_scale(normal, scale):
     g = symmetric_cross_entropy(normal(7, 7) * scale)[1]()
@@ -131,16 +121,12 @@ def test_a_loss_at_a_huge_scale_is_the_margin(normal):
 
 
 @pytest.mark.parametrize("n, e", [(1, 3), (5, 4), (9, 8)])
-@pytest.mark.parametrize("logit_scale, logit_bias", [(0.0, 0.0), (math.log(10), -10.0)])
+@pytest.mark.parametrize("logit_scale, logit_bias", [(0.0, 0.0), (math.log(10), -10.0), (2.0, 5.0)])
 def test_siglip_loss(prove, normal, n, e, logit_scale, logit_bias):
     image, text = normal(n, e), normal(n, e)
     loss, _ = siglip_loss(image, text, np.array(logit_scale), np.array(logit_bias))
     assert float(loss) == pytest.approx(siglip_loss_by_loops(image, text, logit_scale, logit_bias), rel=1e-13)
     prove(siglip_loss, image, text, np.array(logit_scale), np.array(logit_bias))
-
-
-def test_siglip_on_the_far_side_of_the_bias(prove, normal):
-    prove(siglip_loss, normal(4, 3), normal(4, 3), np.array(2.0), np.array(5.0))
 
 
 @pytest.mark.parametrize("loss, extra", [(clip_loss, ()), (siglip_loss, (np.array(0.0),))])

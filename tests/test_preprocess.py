@@ -15,18 +15,35 @@ def noise(rng, *shape):
     return rng.integers(0, 256, shape, np.uint8)
 
 
-def pixel(picture):
-    return as_pil(picture).getpixel((0, 0))
+def rgba(*values):
+    return np.array([[values]], np.uint8)
+
+
+def through_png(picture, **options):
+    file = io.BytesIO()
+    picture.save(file, "PNG", **options)
+    return Image.open(file)
 
 
 # ------------------------------------------------------------------------------------------ any kind
 
 
-def test_transparency_becomes_white():
-    assert pixel(np.array([[[255, 0, 0, 0]]], np.uint8)) == (255, 255, 255)
-    assert pixel(np.array([[[255, 0, 0, 255]]], np.uint8)) == (255, 0, 0)
-    assert pixel(np.array([[[255, 0, 0, 51]]], np.uint8)) == (255, 204, 204)
-    assert pixel(Image.new("LA", (1, 1), (0, 0))) == (255, 255, 255)
+@pytest.mark.parametrize(
+    "picture, colour",
+    [
+        (rgba(255, 0, 0, 0), (255, 255, 255)),  # transparency becomes white
+        (rgba(255, 0, 0, 255), (255, 0, 0)),
+        (rgba(255, 0, 0, 51), (255, 204, 204)),
+        (Image.new("LA", (1, 1), (0, 0)), (255, 255, 255)),
+        (Image.new("L", (1, 1), 77), (77, 77, 77)),
+        (Image.new("1", (1, 1), 1), (255, 255, 255)),
+        (Image.new("I;16", (1, 1), 77 * 257), (77, 77, 77)),
+        (Image.new("I", (1, 1), 77 * 257), (77, 77, 77)),
+        (Image.new("CMYK", (1, 1), (0, 255, 255, 0)), (255, 0, 0)),
+    ],
+)
+def test_a_picture_of_any_mode_becomes_rgb(picture, colour):
+    assert as_pil(picture).mode == "RGB" and as_pil(picture).getpixel((0, 0)) == colour
 
 
 def test_a_palette_with_a_transparent_colour():
@@ -34,61 +51,32 @@ def test_a_palette_with_a_transparent_colour():
     picture.putpalette([10, 20, 30, 200, 100, 0])
     picture.putpixel((1, 0), 1)
     assert [as_pil(picture).getpixel((x, 0)) for x in (0, 1)] == [(10, 20, 30), (200, 100, 0)]
-    file = io.BytesIO()
-    picture.save(file, "PNG", transparency=0)
-    reread = Image.open(file)
+    reread = through_png(picture, transparency=0)
     assert reread.mode == "P"
     assert [as_pil(reread).getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), (200, 100, 0)]
 
 
-@pytest.mark.parametrize(
-    "mode, value, expected", [("L", 77, 77), ("1", 1, 255), ("I;16", 77 * 257, 77), ("I", 77 * 257, 77)]
-)
-def test_grey_pictures(mode, value, expected):
-    assert pixel(Image.new(mode, (1, 1), value)) == (expected,) * 3
-
-
-def test_cmyk():
-    assert pixel(Image.new("CMYK", (1, 1), (0, 255, 255, 0))) == (255, 0, 0)
-
-
 def test_a_16_bit_png_keeps_its_shades():
     shades = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    file = io.BytesIO()
-    Image.fromarray(shades).save(file, "PNG")
-    pixels = np.asarray(as_pil(Image.open(file)))
+    pixels = np.asarray(as_pil(through_png(Image.fromarray(shades))))
     assert np.abs(pixels[..., 0] - shades / 257).max() <= 1
 
 
-def test_a_picture_of_floats_is_refused():
-    for value in (0.5, math.nan):
-        with pytest.raises(ValueError, match="float"):
-            as_pil(Image.new("F", (2, 2), value))
+ARRAYS = np.zeros((4, 4, 3)), *(np.zeros(shape, np.uint8) for shape in ((4, 4), (4, 4, 1), (0, 4, 3), (2, 4, 4, 3)))
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "picture, sentence",
     [
-        np.zeros((4, 4, 3)),
-        np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 1), np.uint8),
-        np.zeros((0, 4, 3), np.uint8),
-        np.zeros((2, 4, 4, 3), np.uint8),
+        *((array, "a picture is an array of .* must be uint8") for array in ARRAYS),
+        *((x, f"a picture is a {type(x).__name__}; give PIL images") for x in ("fox.png", None, 3, [[1, 2]])),
+        (Image.new("F", (2, 2), 0.5), "no pixels of type float"),
+        (Image.new("F", (2, 2), math.nan), "no pixels of type float"),
+        (Image.new("RGB", (0, 5)), "0 × 5"),
     ],
 )
-def test_an_array_that_is_no_picture(picture):
-    with pytest.raises(ValueError, match="a picture is an array of .* must be uint8"):
-        as_pil(picture)
-
-
-def test_a_picture_without_pixels_is_refused():
-    with pytest.raises(ValueError, match="0 × 5"):
-        as_pil(Image.new("RGB", (0, 5)))
-
-
-@pytest.mark.parametrize("picture", ["fox.png", None, 3, [[1, 2]]])
-def test_what_is_no_picture_at_all(picture):
-    with pytest.raises(ValueError, match=f"a picture is a {type(picture).__name__}; give PIL images"):
+def test_what_is_no_picture_is_refused(picture, sentence):
+    with pytest.raises(ValueError, match=sentence):
         as_pil(picture)
 
 
@@ -168,12 +156,12 @@ def test_no_pictures():
     assert preprocess([], CONFIG).shape == (0, 3, 8, 8)
 
 
-def test_pictures_are_not_written_to(rng):
-    pictures = noise(rng, 2, 8, 8, 4)
-    before = pictures.copy()
-    pictures.flags.writeable = False
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pictures_are_not_written_to(rng, dtype):
+    pictures, values = noise(rng, 2, 8, 8, 4), np.full((1, 3, 8, 8), 0.5, dtype)
+    pictures.flags.writeable = values.flags.writeable = False
     preprocess(pictures, CONFIG)
-    assert (pictures == before).all()
+    assert normalize(values, CONFIG).dtype == dtype
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -182,10 +170,3 @@ def test_a_picture_that_is_not_finite_is_named(value):
     pictures[2, 1, 3, 3] = value
     with pytest.raises(ValueError, match="picture 2 has values that are not finite"):
         normalize(pictures, CONFIG)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_normalize_keeps_the_dtype_and_its_input(dtype):
-    pictures = np.full((1, 3, 8, 8), 0.5, dtype)
-    pictures.flags.writeable = False
-    assert normalize(pictures, CONFIG).dtype == dtype

@@ -4,7 +4,7 @@ from formulas import pool_by_loops
 
 from miniclip.gradcheck.random_inputs import RESNET, RandomInputs
 from miniclip.init import initialize
-from miniclip.resnet import bottleneck, conv_norm, modified_resnet
+from miniclip.resnet import bottleneck, modified_resnet
 from miniclip.tree import flatten
 
 
@@ -82,18 +82,6 @@ def test_bottleneck(prove, normal, stage, block, stride, training):
     expected = bottleneck_by_formula(x.transpose(0, 3, 1, 2), p, stride, training).transpose(0, 2, 3, 1)
     assert np.allclose(y, expected, rtol=1e-12, atol=1e-12)
     prove(bottleneck, x, p, stride, training, exclude=["*running_*"], entries=6)
-
-
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("act", [True, False])
-def test_convolution_norm_and_relu(prove, normal, training, act):
-    p = {name: parameters(CONFIG)[name] for name in ("conv1", "bn1")}
-    prove(
-        lambda x, p: conv_norm(x, p, 1, training, act, stride=2, padding=1),
-        normal(3, 5, 5, 3),
-        p,
-        exclude=["*running_*"],
-    )
 
 
 # The whole tower has tens of thousands of ReLUs, and any central step lifts one of them over its kink. The

@@ -2,13 +2,9 @@
 
 import gzip
 import hashlib
-import importlib.util
-import json
 import random
-import tracemalloc
 import warnings
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,8 +31,6 @@ CAPTIONS = [
 ]
 SMALL = Tokenizer.train(CAPTIONS, 550)
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))  # lone surrogates and control characters too
-
-
 SHIPPED = module.files("miniclip") / "models" / "clip_merges.txt.gz"
 FACTS = {  # the ids that CLIP's original tokenizer gave
     "a photo of a cat": [320, 1125, 539, 320, 2368],
@@ -185,34 +179,15 @@ def test_cutting_is_said_once_and_one_str_is_one_row(monkeypatch):
     assert said[0].filename == __file__
 
 
-def test_json_and_files_give_the_same_tokenizer_back(tmp_path):
-    lines = "#version: 0.2\r\n" + "".join(merge + "\r\n" for merge in SMALL.merges)
-    (tmp_path / "merges.txt").write_bytes(lines.replace("\r", "").encode())
-    (tmp_path / "windows.txt").write_bytes(lines.encode())
-    (tmp_path / "merges.gz").write_bytes(gzip.compress(lines.encode()))
-    (tmp_path / "vocab.json").write_text(json.dumps(SMALL.ids))
-    sources = [tmp_path, *(tmp_path / name for name in ("merges.txt", "windows.txt", "merges.gz"))]
-    for n, merges in enumerate((SMALL.merges, [merge.split() for merge in SMALL.merges])):
-        (tmp_path / str(n)).mkdir()
-        model = {"type": "BPE", "vocab": SMALL.ids, "merges": merges}
-        (tmp_path / str(n) / "tokenizer.json").write_text(json.dumps({"model": model}))
-        sources.append(tmp_path / str(n))
-    copies = [Tokenizer.from_file(source) for source in sources]
-    copies.append(Tokenizer.from_json(json.loads(json.dumps(SMALL.to_json()))))
-    for copy in copies:
-        assert copy.to_json() == SMALL.to_json() and copy.ids == SMALL.ids
-        assert copy.encode(" ".join(CAPTIONS)) == SMALL.encode(" ".join(CAPTIONS))
-
-
 def nested(depth):
     return [nested(depth - 1)] if depth else []
 
 
-NO_LIST = [None, "a b", {"a": "b"}]
-NO_MERGES = [["a", "b"]], [1], [None], ["a"], ["a b c"], ["a xy"], ["a b", "a b"], ["a </w>"], [""], [nested(500)]
+NO_LIST = None, "a b", {"a": "b"}
+NO_MERGES = [["a", "b"]], [1], [None], ["a"], ["a b c"], ["a xy"], ["a b", "a b"], ["a </w>"], [""], ["a \ud800"]
 
 
-@pytest.mark.parametrize("merges", [*NO_LIST, *NO_MERGES, ["a \ud800"], [["a" * 10**6]]])
+@pytest.mark.parametrize("merges", [*NO_LIST, *NO_MERGES, [nested(500)], [["a" * 10**6]]])
 def test_a_description_of_something_else_is_refused(merges):
     with pytest.raises(ValueError, match="merge 1|merge 2|to_json") as refusal:
         Tokenizer.from_json({"type": "byte-pair encoding", "merges": merges})
@@ -220,68 +195,6 @@ def test_a_description_of_something_else_is_refused(merges):
     for description in (merges, {"merges": merges}, {"type": [], "merges": ["a b"]}):
         with pytest.raises(ValueError, match="to_json"):
             Tokenizer.from_json(description)
-
-
-PACKED = gzip.compress(b"#version: 0.2\n" + "\n".join(SMALL.merges).encode(), mtime=0)
-
-
-NO_TEXT = [b"", b"\x1f\x8b", b"\x89PNG\r\n\x1a", PACKED[:9], PACKED[:40], PACKED[:-1], b"#version\n\xff\xfe"]
-
-
-@pytest.mark.parametrize("content", [*NO_TEXT, b"a b\nc d\n", b"#version\na\n", b"#version\na b\n\nc d\n"])
-def test_a_file_that_is_no_merges_file_is_refused_by_name(tmp_path, content):
-    (tmp_path / "odd.txt").write_bytes(content)
-    with pytest.raises(ValueError, match="odd.txt"):
-        Tokenizer.from_file(tmp_path / "odd.txt")
-
-
-def test_no_flipped_bit_of_a_gz_file_changes_a_merge(tmp_path):
-    path = tmp_path / "flipped.gz"
-    for n, byte in enumerate(PACKED):
-        path.write_bytes(PACKED[:n] + bytes([byte ^ 1 << n % 8]) + PACKED[n + 1 :])
-        try:
-            merges = Tokenizer.from_file(path).merges
-        except ValueError as refusal:
-            assert "flipped.gz" in str(refusal)
-        else:
-            assert merges == SMALL.merges
-
-
-@pytest.mark.parametrize(
-    "file, content",
-    [
-        ("vocab.json", "[]"),
-        ("vocab.json", "null"),
-        ("vocab.json", "{"),
-        ("vocab.json", json.dumps(SMALL.ids | {"a": 1})),
-        ("vocab.json", "[" * 10**5),
-        ("vocab.json", '{"a": %s}' % ("9" * 10**5)),
-        ("tokenizer.json", "[]"),
-        ("tokenizer.json", "{}"),
-        ("tokenizer.json", '{"model": {"vocab": {}, "merges": 5}}'),
-        ("tokenizer.json", '{"model": {"vocab": {}, "merges": [[1, 2]]}}'),
-        ("tokenizer.json", '{"model": 3}'),
-    ],
-)
-def test_a_folder_with_something_else_in_it_is_refused_by_name(tmp_path, file, content):
-    if file == "vocab.json":
-        (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(SMALL.merges))
-    (tmp_path / file).write_text(content)
-    with pytest.raises(ValueError, match=file):
-        Tokenizer.from_file(tmp_path)
-
-
-def test_a_file_that_unpacks_to_a_gigabyte_is_not_unpacked(tmp_path):
-    path, piece = tmp_path / "bomb.gz", gzip.compress(b"#version: 0.2\n" + bytes(1 << 24))
-    path.write_bytes(piece * 64)
-    tracemalloc.start()
-    with pytest.raises(ValueError, match="bomb.gz.*more than"):
-        Tokenizer.from_file(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 4 * module.LARGEST_FILE
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        Tokenizer.from_file(tmp_path / "nowhere.txt")
 
 
 @pytest.mark.parametrize(
@@ -325,12 +238,3 @@ def test_clips_own_vocabulary():
     assert clip("a photo of a cat", 5).tolist() == [[49406, 320, 1125, 539, 49407]]
     for text, ids in FACTS.items():
         assert clip.encode(text) == ids, text
-
-
-@pytest.mark.parametrize("package", ["clip", "open_clip"])
-def test_what_ships_is_what_others_ship(package):
-    spec = importlib.util.find_spec(package)
-    if spec is None:
-        pytest.skip(f"{package} is not installed")
-    path = Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
-    assert Tokenizer.from_file(path).merges == Tokenizer.clip().merges

@@ -15,3 +15,4 @@ from .load import load
 from .openai import arrays_from_openai
 from .safetensors_file import read_arrays, write_arrays
 from .save import save
+from .vocabulary import read_tokenizer

@@ -169,7 +169,7 @@ def _pixels(size):
 def _preprocess(pixels, size):
     """Our `preprocess` entry from a preprocessor_config.json; ValueError for what preprocess.py does not do."""
     if pixels is None:
-        return preprocessing(None, None)
+        return preprocessing()
     if not isinstance(pixels, dict):
         raise ValueError("its preprocessor_config.json is no dict")
     allowed = {key: [None, value] for key, value in _pixels(size).items()}

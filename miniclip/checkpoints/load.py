@@ -17,6 +17,7 @@ from .openai import arrays_from_openai, config_from_open_clip, config_from_shape
 from .safetensors_file import read_arrays
 from .torch_file import read_torch
 from .validate import check_config, check_parameters, check_tokenizer
+from .vocabulary import read_tokenizer
 
 LARGEST_JSON, LARGEST_SIDE_FILE = 1 << 19, 1 << 23  # bytes
 OLD_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 "  # how PyTorch's files of before 1.6 begin
@@ -167,7 +168,7 @@ def _tokenizer(path, description, folder, config):
         if description is not None:
             return Tokenizer.from_json(description)
         if folder and _has_vocabulary(folder):
-            return Tokenizer.from_file(folder)
+            return read_tokenizer(folder)
     except ValueError as error:
         raise ValueError(f"the tokenizer in {path} cannot be used: {error}") from None
     if (count := config["text_cfg"]["vocab_size"]) != CLIP_MERGES + 514:

@@ -87,7 +87,7 @@ def config_from_shapes(arrays):
         "embed_dim": shape("text_projection", 2)[1],
         "vision_cfg": short(vision),
         "text_cfg": short(text),
-        "preprocess": preprocessing(None, None),
+        "preprocess": preprocessing(),
     }
 
 
@@ -148,7 +148,7 @@ def require(part, where, **allowed):
             raise ValueError(f"{where}.{key} is {str(part[key])[:40]!r}, which this code cannot run")
 
 
-def preprocessing(mean, std):
+def preprocessing(mean=None, std=None):
     """Our `preprocess` entry, CLIP's own mean and deviation where there is None."""
     given = {"mean": mean, "std": std}
     return CLIP_PREPROCESS | {key: value for key, value in given.items() if value is not None}

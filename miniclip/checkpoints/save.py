@@ -52,8 +52,8 @@ def _save_folder(clip, folder, layout, arrays):
         own_vocabulary = len(clip.tokenizer.merges) != CLIP_MERGES
         described = {"open_clip_config.json": config_to_open_clip(clip.config, own_vocabulary)}
         arrays = arrays_to_open_clip(arrays)
-    texts = {name: json.dumps(d, indent=2, sort_keys=True, allow_nan=False) + "\n" for name, d in described.items()}
-    texts |= _vocabulary(clip.tokenizer, clip.config["text_cfg"]["context_length"])
+    texts = _vocabulary(clip.tokenizer, clip.config["text_cfg"]["context_length"])
+    texts |= {n: json.dumps(d, indent=2, sort_keys=True, allow_nan=False) + "\n" for n, d in described.items()}
     beside = {folder / name: text.encode() for name, text in texts.items()}
     digests = {path.name: hashlib.sha256(content).hexdigest() for path, content in beside.items()}
     path = folder / FOLDERS[layout]

@@ -2,4 +2,5 @@
 
 from .cases import CASES, check_layer, draw_case, find_cases
 from .check import check, v_curve
+from .command import run_command
 from .report import Report

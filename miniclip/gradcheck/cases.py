@@ -65,6 +65,11 @@ def check_layer(name, seed=0, least=2, **options):
 
 # ------------------------------------------------------------------------------------------ layers
 
+
+def mask(t):
+    return causal_mask(t, np, np.float64)
+
+
 case("linear")(lambda r, n, t, k, m: (linear, r.normal(n, t, k), *r.dense(m, k).values()))
 case("embedding")(lambda r, n, t, v, k: (embedding, r.rng.integers(0, v, (n, t)), r.normal(v, k)))
 case("layer_norm")(lambda r, n, t, d: (layer_norm, r.normal(n, t, d), *r.norm(d).values()))
@@ -80,37 +85,27 @@ def _(r, n, h, w, c, m, kh, kw):
 
 
 case("conv2d (1 × 1)")(lambda r, n, h, w, c, m: (conv2d, r.normal(n, h, w, c), *r.dense(m, c, 1, 1).values()))
+for mode in ("training", "eval"):
 
-for training in (True, False):
-
-    @case(f"batch_norm ({'training' if training else 'eval'})")
-    def _(r, n, h, w, c, training=training):
+    @case(f"batch_norm ({mode})")
+    def _(r, n, h, w, c, training=mode == "training"):
         return batch_norm, r.normal(n, h, w, c) + 1, *r.batch_norm(c).values(), training
 
 
 case("average_pool")(lambda r, n, h, w, c: (average_pool, r.normal(n, h, w, c), r.integer(2, 3)))
 case("self_attention")(lambda r, n, t, heads: (self_attention, r.normal(n, t, 6), r.attention(6), heads))
-
-
-@case("self_attention (causal)")
-def _(r, n, t, heads):
-    return self_attention, r.normal(n, t, 6), r.attention(6), heads, causal_mask(t, np, np.float64)
+case("self_attention (causal)")(
+    lambda r, n, t, heads: (self_attention, r.normal(n, t, 6), r.attention(6), heads, mask(t))
+)
 
 
 @case("self_attention_at")
 def _(r, n, t, heads):
-    at = r.rng.integers(0, t, n)
-    return self_attention_at, r.normal(n, t, 6), r.attention(6), heads, at, causal_mask(t, np, np.float64)
+    return self_attention_at, r.normal(n, t, 6), r.attention(6), heads, r.rng.integers(0, t, n), mask(t)
 
 
-@case("attend")
-def _(r, n, heads, m, t, k):
-    return attend, r.normal(n, heads, m, k), r.normal(n, heads, t, k), r.normal(n, heads, t, k)
-
-
-@case("attention_weights")
-def _(r, n, t):
-    return attention_weights, r.normal(n, t, t), r.integer(1, 4) / 2 + 0.25, causal_mask(t, np, np.float64)
+case("attend")(lambda r, n, heads, m, t, k: (attend, r.normal(n, heads, m, k), *r.normal(2, n, heads, t, k)))
+case("attention_weights")(lambda r, n, t: (attention_weights, r.normal(n, t, t), r.integer(1, 4) / 2 + 0.25, mask(t)))
 
 
 @case("attention_pool")
@@ -118,54 +113,12 @@ def _(r, n, h, w, heads, m):
     return attention_pool, r.normal(n, h, w, 6), r.attention_pool(h * w + 1, 6, m), heads
 
 
-# ------------------------------------------------------------------------------------------ blocks
-
-for f in (quick_gelu, gelu):
-    case(f"mlp ({f.__name__})")(lambda r, n, t, f=f: (mlp, r.normal(n, t, 4), r.mlp(4), f))
-
-
-@case("residual_block", entries=16)
-def _(r, n, t, heads):
-    return residual_block, r.normal(n, t, 6), r.block(6), heads, causal_mask(t, np, np.float64)
-
-
-for recompute in (False, True):
-
-    @case("transformer" + " (recomputed)" * recompute, entries=8)
-    def _(r, recompute=recompute):
-        return transformer, r.normal(2, 3, 4), {"resblocks": [r.block(4), r.block(4)]}, 2, None, gelu, recompute
-
-
-@case("transformer_at", entries=8)
-def _(r):
-    at = r.rng.integers(1, 3, 2)
-    return transformer_at, r.normal(2, 3, 4), {"resblocks": [r.block(4), r.block(4)]}, 2, at
+# ------------------------------------------------------------------------------------------ blocks and encoders
 
 
 def conv_norm_strided(x, p):
     """conv_norm as the stem of the ResNet calls it."""
     return conv_norm(x, p, 1, True, stride=2, padding=1)
-
-
-@case("conv_norm", entries=16)
-def _(r):
-    return conv_norm_strided, r.normal(3, 5, 5, 2), {"conv1": {"weight": r.weight(3, 2, 3, 3)}, "bn1": r.batch_norm(3)}
-
-
-@case("bottleneck", entries=8)
-def _(r):
-    return bottleneck, r.normal(2, 4, 4, 16), r.parameters(RESNET)["visual"]["layer2"][0], 2, True
-
-
-# ------------------------------------------------------------------------------------------ encoders
-
-case("vision_transformer", 8)(lambda r: (vision_transformer, r.images(2, VIT), r.parameters(VIT)["visual"], VIT))
-
-for training in (True, False):
-
-    @case(f"modified_resnet ({'training' if training else 'eval'})", entries=1)
-    def _(r, training=training):
-        return modified_resnet, r.images(4, RESNET), r.parameters(RESNET)["visual"], RESNET, training
 
 
 def text_encoder(params, tokens, config):
@@ -174,7 +127,33 @@ def text_encoder(params, tokens, config):
     return features, lambda dfeatures: (backward(dfeatures),)
 
 
-@case("encode_text", entries=8)
+for f in (quick_gelu, gelu):
+    case(f"mlp ({f.__name__})")(lambda r, n, t, f=f: (mlp, r.normal(n, t, 4), r.mlp(4), f))
+case("residual_block", 16)(lambda r, n, t, heads: (residual_block, r.normal(n, t, 6), r.block(6), heads, mask(t)))
+case("transformer", 8)(lambda r: (transformer, r.normal(2, 3, 4), r.blocks(2, 4), 2, None, gelu))
+case("transformer (recomputed)", 8)(lambda r: (transformer, r.normal(2, 3, 4), r.blocks(2, 4), 2, None, gelu, True))
+case("transformer_at", 8)(lambda r: (transformer_at, r.normal(2, 3, 4), r.blocks(2, 4), 2, r.rng.integers(1, 3, 2)))
+
+
+@case("conv_norm", 16)
+def _(r):
+    return conv_norm_strided, r.normal(3, 5, 5, 2), {"conv1": {"weight": r.weight(3, 2, 3, 3)}, "bn1": r.batch_norm(3)}
+
+
+@case("bottleneck", 8)
+def _(r):
+    return bottleneck, r.normal(2, 4, 4, 16), r.parameters(RESNET)["visual"]["layer2"][0], 2, True
+
+
+case("vision_transformer", 8)(lambda r: (vision_transformer, r.images(2, VIT), r.parameters(VIT)["visual"], VIT))
+for mode in ("training", "eval"):
+
+    @case(f"modified_resnet ({mode})", 1)
+    def _(r, training=mode == "training"):
+        return modified_resnet, r.images(4, RESNET), r.parameters(RESNET)["visual"], RESNET, training
+
+
+@case("encode_text", 8)
 def _(r):
     params = r.parameters(VIT)
     del params["visual"], params["logit_scale"]
@@ -183,12 +162,12 @@ def _(r):
 
 # ------------------------------------------------------------------------------------------ losses
 
-case("clip_loss")(lambda r, n, e: (clip_loss, r.normal(n, e), r.normal(n, e), r.normal() + 1))
-case("contrastive_loss")(lambda r, n, e: (contrastive_loss, r.unit(n, e), r.unit(n, e), r.normal() + 1))
+case("clip_loss")(lambda r, n, e: (clip_loss, *r.normal(2, n, e), r.normal() + 1))
+case("contrastive_loss")(lambda r, n, e: (contrastive_loss, *r.unit(2, n, e), r.normal() + 1))
 case("symmetric_cross_entropy")(lambda r, n: (symmetric_cross_entropy, r.normal(n, n, scale=3)))
-case("tiled_clip_loss")(lambda r, n, e: (tiled_clip_loss, r.normal(n, e), r.normal(n, e), r.normal() + 1, 2))
-case("tiled_contrastive_loss")(lambda r, n, e: (tiled_contrastive_loss, r.unit(n, e), r.unit(n, e), r.normal() + 1, 2))
-case("siglip_loss")(lambda r, n, e: (siglip_loss, r.normal(n, e), r.normal(n, e), r.normal() + 1, r.normal()))
+case("tiled_clip_loss")(lambda r, n, e: (tiled_clip_loss, *r.normal(2, n, e), r.normal() + 1, 2))
+case("tiled_contrastive_loss")(lambda r, n, e: (tiled_contrastive_loss, *r.unit(2, n, e), r.normal() + 1, 2))
+case("siglip_loss")(lambda r, n, e: (siglip_loss, *r.normal(2, n, e), r.normal() + 1, r.normal()))
 
 
 # ------------------------------------------------------------------------------------------ the whole model
@@ -217,11 +196,11 @@ def training_step(params, micro_batches, config, recompute=False):
 
 for kind, config in (("ViT", VIT), ("ResNet", RESNET)):
 
-    @case(f"whole model ({kind})", entries=1)
+    @case(f"whole model ({kind})", 1)
     def _(r, config=config):
         return whole_model, r.parameters(config), r.images(4, config), r.tokens(4), config
 
-    @case(f"micro-batched step ({kind})", entries=1)
+    @case(f"micro-batched step ({kind})", 1)
     def _(r, config=config):
         micro_batches = [(r.images(n, config), r.tokens(n)) for n in (4, 3)]
         return training_step, r.parameters(config), micro_batches, config, config is VIT

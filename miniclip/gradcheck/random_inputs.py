@@ -42,9 +42,9 @@ class RandomInputs:
     def normal(self, *shape, scale=1.0):
         return self.rng.standard_normal(shape) * scale
 
-    def unit(self, n, e):
-        """Rows of length 1: (n, e)."""
-        x = self.normal(n, e)
+    def unit(self, *shape):
+        """Rows of length 1."""
+        x = self.normal(*shape)
         return x / np.sqrt((x * x).sum(-1, keepdims=True))
 
     def weight(self, out, *k):
@@ -69,6 +69,9 @@ class RandomInputs:
 
     def block(self, d):
         return {"ln_1": self.norm(d), "ln_2": self.norm(d), "attn": self.attention(d), "mlp": self.mlp(d)}
+
+    def blocks(self, count, d):
+        return {"resblocks": [self.block(d) for _ in range(count)]}
 
     def attention_pool(self, positions, c, out):
         layers = {name: self.dense(c, c) for name in ("k_proj", "q_proj", "v_proj")}

@@ -1,5 +1,6 @@
 """Everything that decides a training run, except the data's pixels and the number of threads."""
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 
 from ..gpu import PRECISIONS
@@ -69,7 +70,8 @@ class TrainConfig:
         if isinstance(description, dict):
             description = {FORMER_NAMES.get(name, name): value for name, value in description.items()}
             if set(description) == {known.name for known in fields(cls)}:
-                return cls(**description)
+                with suppress(TypeError):  # a word where a number belongs
+                    return cls(**description)
         raise ValueError("the saved configuration is not one of this version of miniclip.")
 
 

@@ -49,9 +49,10 @@ def train(
                 return run.save(), run.log.rows
         except MemoryError as error:
             full = out_of_memory(error)  # without the frames, which hold what fills the memory
+    micro_batch = min(config.micro_batch, config.batch_size)
     raise OutOfMemory(
-        f"{full} Here, a batch of {config.batch_size} in micro-batches of {config.micro_batch} did not fit: try "
-        f"--micro-batch {max(1, config.micro_batch // 2)} with --recompute, which is another run: choose another --out."
+        f"{full} Here, a batch of {config.batch_size} in micro-batches of {micro_batch} did not fit: try "
+        f"--micro-batch {max(1, micro_batch // 2)} with --recompute, which is another run: choose another --out."
     )
 
 

@@ -29,7 +29,7 @@ def first_nonfinite(params, micro_batches, config):
         while frame and not mine:  # softmax and pooling have no parameters: ask the caller
             mine = [names[place] for place in map(_place, frame.f_locals.values()) if place in names]
             frame = frame.f_back
-        found.append(f"{max(mine, key=len, default='the encoder')} ({function})")
+        found.append(f"{mine[0] if mine else 'the encoder'} ({function})")
 
     before = sys.getprofile()
     sys.setprofile(watch)

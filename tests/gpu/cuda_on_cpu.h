@@ -1,13 +1,16 @@
 // CUDA's words for the processor, so that g++ compiles a .cu file and cuda_on_cpu.py runs it.
 //
 // Blocks run one after another, in one thread of the system. The threads of a block are fibers, each with a
-// stack of its own; one runs until it must wait for its warp or its block, and then the next one does. So a run
+// stack of its own; one runs until it must wait for its warp or its block, and then the next one does. A fiber is
+// made once, by makecontext, and runs its thread of every block: setjmp and longjmp are much cheaper. So a run
 // is deterministic, and what a card leaves undefined is refused: a barrier that some threads never reach, a
 // shuffle in which lanes are missing. Run `reversed`, blocks and threads go backwards: a kernel that forgets a
 // barrier gives other numbers then.
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
 #include <string>
@@ -25,33 +28,43 @@ static Dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace cuda_on_cpu {
 
 enum State { READY, AT_WARP, AT_BLOCK, DONE };
-struct Fiber { ucontext_t context; State state; Dim3 index; unsigned number, shuffles; };
+struct Fiber { jmp_buf here; ucontext_t context; bool made; State state; Dim3 index; unsigned number, shuffles; };
 
-static const unsigned WARP = 32, STACK = 1 << 16;
-static std::vector<Fiber> fibers;
-static std::vector<char> stacks;
+static const unsigned WARP = 32, MOST = 1024, STACK = 1 << 16;
+static std::vector<Fiber> fibers(MOST);
+static unsigned size;                       // how many of them a block has
+static char *stacks = (char *)malloc((size_t)MOST * STACK);
 static std::vector<uint64_t> lanes[2];      // what the threads shuffle: one turn is written while the last is read
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static Fiber *running;
 static void (*body)();
 
 static void wait(State state)
 {
     running->state = state;
-    swapcontext(&running->context, &scheduler);
+    if (!_setjmp(running->here)) _longjmp(scheduler, 1);
 }
 
 static void enter()
 {
-    body();
-    running->state = DONE;                  // uc_link goes back to the scheduler
+    for (;;) {
+        body();
+        wait(DONE);
+    }
 }
 
 static void resume(Fiber &fiber)
 {
     running = &fiber;
     threadIdx = fiber.index;
-    swapcontext(&scheduler, &fiber.context);
+    if (_setjmp(scheduler)) return;
+    if (fiber.made) _longjmp(fiber.here, 1);
+    fiber.made = true;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = stacks + (size_t)fiber.number * STACK;
+    fiber.context.uc_stack.ss_size = STACK;
+    makecontext(&fiber.context, enter, 0);
+    setcontext(&fiber.context);
 }
 
 static unsigned count(unsigned first, unsigned last, State state)
@@ -78,14 +91,9 @@ static const char *run_warp(unsigned first, unsigned last, bool reversed)
 
 static const char *run_block(bool reversed)
 {
-    const unsigned size = fibers.size(), warps = (size + WARP - 1) / WARP;
+    const unsigned warps = (size + WARP - 1) / WARP;
     for (unsigned i = 0; i < size; i++) {
         Fiber &fiber = fibers[i];
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = &stacks[(size_t)i * STACK];
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = &scheduler;
-        makecontext(&fiber.context, enter, 0);
         fiber.state = READY;
         fiber.number = i;
         fiber.shuffles = 0;
@@ -99,7 +107,7 @@ static const char *run_block(bool reversed)
         }
         if (count(0, size, DONE) == size) return nullptr;
         if (count(0, size, DONE)) return "a __syncthreads was not reached by all threads of the block";
-        for (Fiber &fiber : fibers) fiber.state = READY;
+        for (unsigned i = 0; i < size; i++) fibers[i].state = READY;
     }
 }
 
@@ -134,14 +142,16 @@ const char *launch(void (*kernel)(P...), const unsigned *grid, const unsigned *b
     body = [] { std::apply(function, *values); };
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};
-    fibers.resize(block[0] * block[1] * block[2]);
-    stacks.resize(fibers.size() * STACK);
-    for (auto &turn : lanes) turn.resize(fibers.size());
+    size = block[0] * block[1] * block[2];
+    for (auto &turn : lanes) turn.resize(size);
     const uint64_t blocks = (uint64_t)grid[0] * grid[1] * grid[2];
     for (uint64_t n = 0; n < blocks; n++) {
         const uint64_t i = reversed ? blocks - 1 - n : n;
         blockIdx = {unsigned(i % grid[0]), unsigned(i / grid[0] % grid[1]), unsigned(i / grid[0] / grid[1])};
-        if (const char *fault = run_block(reversed)) return fault;
+        if (const char *fault = run_block(reversed)) {
+            for (Fiber &fiber : fibers) fiber.made = false;     // some are in the midst of it
+            return fault;
+        }
     }
     return nullptr;
 }

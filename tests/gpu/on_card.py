@@ -20,11 +20,16 @@ def sent(value, send):
     return send(value) if isinstance(value, (np.ndarray, np.floating)) else value
 
 
+def cotangent(shape):
+    """The dy of `forward_and_backward`."""
+    return np.random.default_rng([3, 1]).standard_normal(shape)
+
+
 def forward_and_backward(f, args, send):
     """y and all gradients of y, backward = f(*args), arrays sent first -> {name: array}."""
     y, backward = f(*sent(args, send))
-    dy = np.random.default_rng([3, 1]).standard_normal(y.shape)
-    gradients = backward(send(dy)) if inspect.signature(backward).parameters else backward()
+    dy = send(cotangent(y.shape))
+    gradients = backward(dy) if inspect.signature(backward).parameters else backward()
     return {"y": y, **flatten(gradients, "gradient.")}
 
 

@@ -292,7 +292,8 @@ def test_a_kink_is_called_a_kink(x, method):
     if method in ("central", "richardson"):
         assert report.rows[0].verdict == "kink" and "(1 of 3 looked at)" in report.rows[0].why
     other_side = check(lambda x: (relu(x)[0], lambda dy: dy * (x >= 0)), at, method=method)
-    assert other_side.ok and (x or other_side.rows[0].verdict == "kink"), f"\n{other_side}"
+    assert other_side.ok, f"\n{other_side}"
+    assert x or "kink" in (report.rows[0].verdict, other_side.rows[0].verdict)  # a complex step is on one side
 
 
 @pytest.mark.parametrize("method", METHODS)

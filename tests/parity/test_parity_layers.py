@@ -1,7 +1,7 @@
 """Layer by layer against PyTorch's autograd: what comes out, and the gradient of every parameter and input.
 
 At random points, norms' gains and running averages included, with a random cotangent, in float64 and
-float32. A gradient that is 0 in truth (attention's keys, see parity.py) is measured by its neighbour.
+float32. A gradient that is 0 in truth (attention's keys, see references.py) is measured by its neighbour.
 """
 
 import math
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity import DTYPES, assert_within, error, errors
+from references import DTYPES, assert_within, error, errors
 
 from miniclip.attention import attention_pool, causal_mask, self_attention
 from miniclip.conv import average_pool, batch_norm, conv2d
@@ -42,22 +42,15 @@ class RandomInputs:
         return {"weight": self(width, mean=1, std=0.5), "bias": self(width)}
 
     def attention(self, width):
-        return {
-            "in_proj_weight": self(3 * width, width, std=width**-0.5),
-            "in_proj_bias": self(3 * width),
-            "out_proj": self.dense(width, width),
-        }
+        in_proj = {"in_proj_weight": self(3 * width, width, std=width**-0.5), "in_proj_bias": self(3 * width)}
+        return in_proj | {"out_proj": self.dense(width, width)}
 
     def mlp(self, width):
         return {"c_fc": self.dense(4 * width, width), "c_proj": self.dense(width, 4 * width)}
 
     def block(self, width):
-        return {
-            "ln_1": self.norm(width),
-            "attn": self.attention(width),
-            "ln_2": self.norm(width),
-            "mlp": self.mlp(width),
-        }
+        makers = {"ln_1": self.norm, "attn": self.attention, "ln_2": self.norm, "mlp": self.mlp}
+        return {name: make(width) for name, make in makers.items()}
 
 
 def tensors(tree):
@@ -171,17 +164,7 @@ def channels_first(f):
 
 @both
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(
-    st.integers(1, 3),
-    st.integers(1, 4),
-    st.integers(1, 4),
-    st.integers(1, 4),
-    st.integers(1, 3),
-    st.integers(0, 2),
-    st.integers(0, 6),
-    st.integers(0, 6),
-    st.booleans(),
-)
+@given(*[st.integers(1, 4)] * 4, st.integers(1, 3), st.integers(0, 2), *[st.integers(0, 6)] * 2, st.booleans())
 def test_conv2d(dtype, kh, kw, channels, out, stride, padding, more_h, more_w, bias):
     """Every kernel, stride and padding, square and not, pictures from the smallest on."""
     draw = RandomInputs(dtype, seed=more_h)
@@ -257,23 +240,18 @@ def test_average_pool(dtype, shape, size):
 # ------------------------------------------------------------------------------------------ attention, blocks
 
 
+def torch_multi_head(q, kv, weights, bias, out, heads, mask=None):
+    """PyTorch's multi-head attention of tokens (T, N, D); weights and bias: of queries, keys and values."""
+    start = (q, kv, kv, q.shape[-1], heads, None, bias, None, None, False, 0.0, out["weight"], out["bias"])
+    weights = dict(zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), weights))
+    more = {"need_weights": False, "attn_mask": mask, "use_separate_proj_weight": True}
+    return F.multi_head_attention_forward(*start, **more, **weights)[0]
+
+
 def torch_attention(x, p, heads, mask):
-    """PyTorch's multi-head attention, batch first, with the parameters of miniclip's."""
-    return F.multi_head_attention_forward(
-        *[x.transpose(0, 1)] * 3,
-        embed_dim_to_check=x.shape[-1],
-        num_heads=heads,
-        in_proj_weight=p["in_proj_weight"],
-        in_proj_bias=p["in_proj_bias"],
-        bias_k=None,
-        bias_v=None,
-        add_zero_attn=False,
-        dropout_p=0.0,
-        out_proj_weight=p["out_proj"]["weight"],
-        out_proj_bias=p["out_proj"]["bias"],
-        need_weights=False,
-        attn_mask=mask,
-    )[0].transpose(0, 1)
+    """Self-attention, batch first, with the parameters of miniclip's."""
+    x, weights = x.transpose(0, 1), p["in_proj_weight"].chunk(3)
+    return torch_multi_head(x, x, weights, p["in_proj_bias"], p["out_proj"], heads, mask).transpose(0, 1)
 
 
 def torch_block(x, p, heads, mask, activation):
@@ -327,26 +305,8 @@ def test_attention_pool(dtype, n, h, w, channels, heads, out):
     def reference(x, p):
         tokens = x.reshape(n, h * w, channels).transpose(0, 1)
         tokens = torch.cat([tokens.mean(0, keepdim=True), tokens]) + p["positional_embedding"][:, None]
-        return F.multi_head_attention_forward(
-            tokens[:1],
-            tokens,
-            tokens,
-            embed_dim_to_check=channels,
-            num_heads=heads,
-            in_proj_weight=None,
-            in_proj_bias=torch.cat([p[name]["bias"] for name in ("q_proj", "k_proj", "v_proj")]),
-            bias_k=None,
-            bias_v=None,
-            add_zero_attn=False,
-            dropout_p=0.0,
-            out_proj_weight=p["c_proj"]["weight"],
-            out_proj_bias=p["c_proj"]["bias"],
-            need_weights=False,
-            use_separate_proj_weight=True,
-            q_proj_weight=p["q_proj"]["weight"],
-            k_proj_weight=p["k_proj"]["weight"],
-            v_proj_weight=p["v_proj"]["weight"],
-        )[0][0]
+        weights, biases = ([p[f"{name}_proj"][kind] for name in "qkv"] for kind in ("weight", "bias"))
+        return torch_multi_head(tokens[:1], tokens, weights, torch.cat(biases), p["c_proj"], heads)[0]
 
     compare(lambda x, p: attention_pool(x, p, heads), reference, draw(n, h, w, channels), p, draw)
     _, backward = attention_pool(draw(n, h, w, channels), p, heads)
@@ -470,8 +430,8 @@ def test_adamw_with_clipping_over_a_run_of_real_gradients(dtype):
     def ours(p):
         x, conv = conv2d(images, **p["conv"], stride=2)
         h, block = residual_block(x.reshape(6, 4, 8), p["block"], 2)
-        loss, pull = clip_loss(h.mean(1), words, p["logit_scale"])
-        d, _, d_scale = pull()
+        loss, backward = clip_loss(h.mean(1), words, p["logit_scale"])
+        d, _, d_scale = backward()
         dh, d_block = block(np.broadcast_to(d[:, None] / 4, h.shape))
         return loss, {"block": d_block, "conv": conv(dh.reshape(x.shape))[1], "logit_scale": d_scale}
 
@@ -482,7 +442,7 @@ def test_adamw_with_clipping_over_a_run_of_real_gradients(dtype):
 
     params, their_tree = Flat(tree), tensors(tree)
     leaves = flatten(their_tree)
-    optimizer = AdamW(params, weight_decay=0.3, clip=1.0)
+    optimizer = AdamW(params, weight_decay=0.3, max_grad_norm=1.0)
     their_optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in leaves.values() if p.ndim > 1], "weight_decay": 0.3},

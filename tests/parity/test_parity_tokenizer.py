@@ -11,9 +11,11 @@ from html.entities import html5
 
 import numpy as np
 import pytest
-from parity import found, original
+from parity import openai_file, run_file
+from references import or_skip
 
-from miniclip.tokenizer import END, START, Tokenizer
+from miniclip.checkpoints import read_tokenizer
+from miniclip.tokenizer import END, START
 
 NUMBER = 10_000
 SENTENCES = (
@@ -21,8 +23,8 @@ SENTENCES = (
 a photo of a {}, a type of pet. | itap of my {}! | Ceci n'est pas une pipe: « l'été, ça va »
 das große Straßenschild; ÄÖÜ ẞ | El niño comió ¡paella! ¿Sí? | Zażółć gęślą jaźń | Příliš žluťoučký kůň
 İstanbul'da ılık bir gün | Việt Nam có nhiều dấu | Привет, мир! Ёлка | Γειά σου Κόσμε ΣΊΣΥΦΟΣ ς | שלום עולם
-مرحبا بالعالم ١٢٣ | नमस्ते दुनिया क्षत्रिय | สวัสดีชาวโลก | வணக்கம் | 你好,世界!一只猫 | こんにちは ハロー ｶﾀｶﾅ ㌔ | 안녕하세요 각
-ⵜⴰⵎⴰⵣⵉⵖⵜ | ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ | 𐌲𐌿𐍄𐌹𐍃𐌺 𝔘𝔫𝔦𝔠𝔬𝔡𝔢 ①②③ ½⅓ Ⅻ x²₃ | e\u0301a\u0308\u0323 A\u030a ﬀ ﬁ Ǆ ǅ ŉ ſ K Å
+مرحبا بالعالم ١٢٣ | नमस्ते दुनिया क्षत्रिय | สวัสดีชาวโลก | வணக்கம் | 你好,世界!一只猫 | こんにちは ハロー ｶﾀｶﾅ ㌔
+안녕하세요 각 | ⵜⴰⵎⴰⵣⵉⵖⵜ | ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ | 𐌲𐌿𐍄𐌹𐍃𐌺 𝔘𝔫𝔦𝔠𝔬𝔡𝔢 ①②③ ½⅓ Ⅻ x²₃ | e\u0301a\u0308\u0323 A\u030a ﬀ ﬁ Ǆ ǅ ŉ ſ K Å
 $1,234.56 -- 50% off!!! @user #tag https://example.org/?q=a&b=c_d~e | <p class="x">Tom & Jerry</p>
 """.strip()
     .replace("\n", " | ")
@@ -130,9 +132,9 @@ def clips_row(ids, context_length, start, end):
 @pytest.fixture(scope="module")
 def pair():
     """miniclip's tokenizer and CLIP's."""
-    original_tokenizer = original("simple_tokenizer.py").SimpleTokenizer
-    vocabulary = str(found("clip", "bpe_simple_vocab_16e6.txt.gz"))
-    return Tokenizer.from_file(vocabulary), original_tokenizer(vocabulary)
+    original = run_file(or_skip(openai_file, "simple_tokenizer.py"))
+    vocabulary = str(openai_file("bpe_simple_vocab_16e6.txt.gz"))
+    return read_tokenizer(vocabulary), original.SimpleTokenizer(vocabulary)
 
 
 def test_ids_and_rows_of_10_000_strings(pair):

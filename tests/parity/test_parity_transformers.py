@@ -5,11 +5,13 @@ OpenAI's; what `miniclip.load` makes of a folder that transformers saved has to 
 """
 
 import re
-from pathlib import Path
+import shutil
+from copy import deepcopy
 
 import numpy as np
+import parity
 import pytest
-from parity import (
+from references import (
     DTYPES,
     EMBEDDINGS,
     LIMIT,
@@ -19,13 +21,15 @@ from parity import (
     parts,
     pictures,
     randomize,
-    run_file,
     texts,
 )
 
 import miniclip
 from miniclip import encode_image, encode_text
+from miniclip.init import initialize
+from miniclip.model import CLIP
 from miniclip.preprocess import CLIP_PREPROCESS
+from miniclip.tokenizer import Tokenizer
 from miniclip.tree import flatten, unflatten
 
 torch = pytest.importorskip("torch")
@@ -91,23 +95,12 @@ def features_of(output):
 
 def make(act="quick_gelu", end=59, vocabulary=60, ratio=4, context=9):
     """A small CLIPModel, random norms and biases and all, and miniclip's configuration of it."""
-    common = {
-        "intermediate_size": 64 * ratio,
-        "hidden_size": 64,
-        "hidden_act": act,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
+    both = {"hidden_size": 64, "intermediate_size": 64 * ratio, "num_hidden_layers": 2, "num_attention_heads": 2}
+    both["hidden_act"] = act
+    tokens = {"vocab_size": vocabulary, "eos_token_id": end, "bos_token_id": 0, "pad_token_id": 1}
     hf = transformers.CLIPConfig(
-        vision_config={**common, "image_size": 20, "patch_size": 6},
-        text_config={
-            **common,
-            "vocab_size": vocabulary,
-            "max_position_embeddings": context,
-            "eos_token_id": end,
-            "bos_token_id": 0,
-            "pad_token_id": 1,
-        },
+        vision_config=both | {"image_size": 20, "patch_size": 6},
+        text_config=both | tokens | {"max_position_embeddings": context},
         projection_dim=24,
     )
     torch.manual_seed(0)
@@ -175,11 +168,9 @@ def test_the_loss_is_transformers_own():
 # ------------------------------------------------------------------------------------------ files
 
 
-def saved(model, folder):
-    """Write a CLIPModel as transformers does, without its bar of progress."""
+@pytest.fixture(autouse=True, scope="module")
+def no_bar_of_progress():
     transformers.utils.logging.disable_progress_bar()
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
@@ -188,17 +179,19 @@ def test_a_saved_folder_loads_as_the_same_numbers(tmp_path, act, end, ratio, sto
     """Every parameter to the last bit, and features of pictures and texts within rounding."""
     rng = np.random.default_rng(1)
     model, config = make(act, end, 49408, ratio)
-    model.to(stored)
-    clip = miniclip.load(saved(model, tmp_path))
+    model.to(stored).save_pretrained(tmp_path)
+    clip = miniclip.load(tmp_path)
     wanted = flatten(params_of(model.float()))
     ours = flatten(clip.params)
     assert ours.keys() == wanted.keys()
     for name, array in ours.items():
         assert array.dtype == np.float32 and (array == wanted[name]).all(), name
-    assert clip.config["quick_gelu"] == (act == "quick_gelu")
+    assert clip.config["quick_gelu"] == (act == "quick_gelu") and clip.about["layout"] == "huggingface"
     assert clip.config["text_cfg"].get("pool_type") == ("argmax" if end == 2 else None)
 
     images, tokens = pictures(rng, 3, 20).astype(np.float32), clip.tokenizer(["a cat", "", "two dogs, a cow"], 9)
+    if end == 2:  # then the largest id counts, wherever there is no end
+        tokens[0] = [5, 6, 2, 900, 7, 8, 0, 0, 0]
     with torch.no_grad():
         theirs = [Encoders(model).encode_image(torch.tensor(images)), Encoders(model).encode_text(torch.tensor(tokens))]
     assert error(encode_image(clip.params, images, clip.config)[0], theirs[0]) <= 1e-5
@@ -206,8 +199,43 @@ def test_a_saved_folder_loads_as_the_same_numbers(tmp_path, act, end, ratio, sto
     assert parts(ours).keys() >= {"transformer.resblocks.1.attn.k_proj.bias", "visual.proj", "logit_scale"}
 
 
+def test_shards_and_pickles_are_the_same_model(tmp_path):
+    model, _ = make(end=49407, vocabulary=49408)
+    model.save_pretrained(tmp_path / "whole")
+    whole = flatten(miniclip.load(tmp_path / "whole").params)
+    model.save_pretrained(tmp_path / "shards", max_shard_size="1MB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    state = model.state_dict() | {"text_model.embeddings.position_ids": torch.arange(9)[None]}
+    (tmp_path / "bin").mkdir()
+    torch.save(state, tmp_path / "bin" / "pytorch_model.bin")
+    shutil.copy(tmp_path / "whole" / "config.json", tmp_path / "bin")
+    for kind in ("shards", "bin"):
+        ours = flatten(miniclip.load(tmp_path / kind).params)
+        assert ours.keys() == whole.keys() and all((ours[name] == whole[name]).all() for name in whole)
+
+
+@pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
+def test_transformers_opens_what_is_saved(tmp_path, act):
+    tokenizer = Tokenizer.train(["a small red circle", "a large red square"], 540)
+    config = deepcopy(make(act, tokenizer.end_token, tokenizer.vocab_size)[1])
+    del config["text_cfg"]["eos_token_id"]
+    config["vision_cfg"]["mlp_ratio"] = 3
+    clip = CLIP(initialize(config, 1), config, tokenizer)
+    miniclip.save(clip, tmp_path, "huggingface")
+    model, told = transformers.CLIPModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    theirs, ours = flatten(params_of(model)), flatten(clip.params)
+    assert theirs.keys() == ours.keys() and all((theirs[name] == ours[name]).all() for name in ours)
+    images, tokens = pictures(np.random.default_rng(0), 2, 20), tokenizer(["a red", "large"], 9)
+    found = compare_models(Encoders(model), clip.params, config, images, tokens, rename=openai_names)
+    assert_within(found, lambda name: EMBEDDINGS["float32"] if name == "embeddings" else LIMIT["float32"])
+    their_tokenizer = transformers.CLIPTokenizer.from_pretrained(tmp_path)
+    for text in ("a red square", "", "It's 3 red SQUARES!", "naïve café 🙂"):
+        ids = [tokenizer.start_token, *tokenizer.encode(text), tokenizer.end_token]
+        assert their_tokenizer(text)["input_ids"] == ids
+
+
 def test_the_command_compares_with_transformers(tmp_path, capsys):
-    command = run_file(Path(__file__).parents[1] / "benchmarks" / "parity.py")
-    saved(make("gelu", 2, 49408, 3, context=77)[0], tmp_path)
-    assert command.main([str(tmp_path), "--gradients"]) == 0
+    make("gelu", 2, 49408, 3, context=77)[0].save_pretrained(tmp_path)
+    assert parity.main([str(tmp_path), "--gradients"]) == 0
     assert f"transformers {transformers.__version__}" in capsys.readouterr().out

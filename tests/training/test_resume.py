@@ -9,31 +9,32 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_loop import SMALL, contents, once, run_to_the_end, shapes, without_timing  # noqa: F401
+from runs import SMALL, contents, run_to_the_end, take_step, without_timing
 
-from miniclip.checkpoints.checkpoint import read_arrays, write_arrays
-from miniclip.data.dataset import PictureSet
-from miniclip.training.loop import Run, fingerprint
+from miniclip.checkpoints import read_arrays, write_arrays
+from miniclip.data import PictureSet
+from miniclip.training import Run, TrainConfig
+from miniclip.training.batches import fingerprint
+
+
+def assert_the_same_run(out, rows, once):
+    assert without_timing(rows) == without_timing(once[1])
+    found, expected = contents(out), contents(once[0])
+    assert found.keys() == expected.keys() == {"last.safetensors", "model.safetensors", "log.jsonl"}
+    assert all(found[name] == expected[name] for name in ("model.safetensors", "last.safetensors"))
+    assert [json.loads(line) for line in found["log.jsonl"].decode().splitlines()] == rows
 
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_threads_do_not_matter(shapes, once, tmp_path, threads):
-    rows = run_to_the_end(shapes, tmp_path, threads=threads)
-    expected, log = contents(once[0]), once[1]
-    assert without_timing(rows) == without_timing(log) and len(rows) == SMALL.steps
-    assert contents(tmp_path).keys() == expected.keys() == {"last.safetensors", "model.safetensors", "log.jsonl"}
-    for name in ("model.safetensors", "last.safetensors"):
-        assert (tmp_path / name).read_bytes() == expected[name]
+    assert_the_same_run(tmp_path, run_to_the_end(shapes, tmp_path, threads=threads), once)
 
 
-def test_another_seed_is_another_run(shapes, once, tmp_path):
-    rows = run_to_the_end(shapes, tmp_path, replace(SMALL, seed=1, steps=1))
-    assert rows[0]["loss"] != once[1][0]["loss"]
-
-
-def test_recomputing_gives_the_same_run(shapes, once, tmp_path):
-    rows = run_to_the_end(shapes, tmp_path, replace(SMALL, recompute=True))
+def test_recomputing_gives_the_same_numbers_and_another_seed_others(shapes, once, tmp_path):
+    rows = run_to_the_end(shapes, tmp_path / "recomputed", replace(SMALL, recompute=True))
     assert without_timing(rows) == without_timing(once[1])
+    rows = run_to_the_end(shapes, tmp_path / "other", replace(SMALL, seed=1, steps=1))
+    assert rows[0]["loss"] != once[1][0]["loss"]
 
 
 class Killed(BaseException):
@@ -43,34 +44,27 @@ class Killed(BaseException):
 @pytest.mark.parametrize("moments", [[0], [3, 0, 1], [5]])
 def test_a_run_that_was_broken_off_ends_in_the_same_bits(shapes, once, tmp_path, monkeypatch, moments):
     """Broken off after so many steps, the first time, the second, …; then left alone."""
-    advance = Run.advance
     for moment in moments:
         left = iter(range(moment))
 
-        def until_the_moment(run, map):
+        def until_the_moment(run, map, draw=Run.draw, left=left):
             if next(left, None) is None:
                 raise Killed
-            return advance(run, map)
+            return draw(run, map)
 
-        monkeypatch.setattr(Run, "advance", until_the_moment)
-        with pytest.raises(Killed):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Run, "draw", until_the_moment)
             run_to_the_end(shapes, tmp_path, resume=True)
-    monkeypatch.undo()
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"step": 1, "loss": 0.')  # a line that the kill cut short
-    rows = run_to_the_end(shapes, tmp_path, resume=True, threads=1)
-    assert without_timing(rows) == without_timing(once[1])
-    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == rows
-    for name in ("model.safetensors", "last.safetensors"):
-        assert (tmp_path / name).read_bytes() == (once[0] / name).read_bytes()
+    assert_the_same_run(tmp_path, run_to_the_end(shapes, tmp_path, resume=True, threads=1), once)
 
 
 CHILD = """
-import os, pathlib, signal, sys
-from miniclip.data.shapes import shapes_data
-from miniclip.training.config import TrainConfig
-from miniclip.training.loop import train
-out, deadly, recipe = sys.argv[1], int(sys.argv[2]), TrainConfig.from_json(eval(sys.argv[3]))
+import os, signal, sys
+from miniclip.data import shapes_data
+from miniclip.training import TrainConfig, train
+out, deadly, config = sys.argv[1], int(sys.argv[2]), TrainConfig.from_json(eval(sys.argv[3]))
 touched = 0
 
 def watch(event, arguments):
@@ -82,18 +76,26 @@ def watch(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(watch)
-train(shapes_data(pictures=240)[0], recipe, out=out, threads=2, resume=True, progress=False)
+train(shapes_data(pictures=240)[0], config, out=out, threads=2, resume=True, progress=False)
 """
 
 
-def child(out, recipe, deadly=0):
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(out), str(deadly), repr(recipe.to_json())], stderr=subprocess.PIPE
-    )
+def child(out, config, deadly=0):
+    words = [sys.executable, "-c", CHILD, str(out), str(deadly), repr(config.to_json())]
+    return subprocess.Popen(words, stderr=subprocess.PIPE)
+
+
+def test_sigkill_in_a_process_of_its_own(shapes, once, tmp_path):
+    """Killed as it writes its second checkpoint, and then left alone."""
+    process = child(tmp_path, SMALL, 6)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == -signal.SIGKILL, errors.decode()
+    assert read_arrays(tmp_path / "last.safetensors")[0]["count"] < SMALL.steps
+    assert_the_same_run(tmp_path, run_to_the_end(shapes, tmp_path, resume=True), once)
 
 
 @pytest.mark.slow
-def test_sigkill_at_every_touch_of_a_file(shapes, once, tmp_path):
+def test_sigkill_at_every_touch_of_a_file(once, tmp_path):
     """Killed as it opens or renames its 2nd file, and then, going on, its 5th, its 8th, …"""
     killed = 0
     for deadly in range(2, 200, 3):
@@ -106,23 +108,21 @@ def test_sigkill_at_every_touch_of_a_file(shapes, once, tmp_path):
         if (tmp_path / "last.safetensors").exists():
             read_arrays(tmp_path / "last.safetensors")  # whole, whatever happened
     assert killed >= 4 and process.returncode == 0
-    assert (tmp_path / "model.safetensors").read_bytes() == (once[0] / "model.safetensors").read_bytes()
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert without_timing(rows) == without_timing(once[1])
-    assert contents(tmp_path).keys() == contents(once[0]).keys()  # no temporary file is left
+    assert_the_same_run(tmp_path, rows, once)  # and no temporary file is left
 
 
 @pytest.mark.slow
 def test_sigkill_at_random_moments(shapes, tmp_path):
-    recipe, rng = replace(SMALL, steps=16, checkpoint_every=1), np.random.default_rng(0)
+    config, rng = replace(SMALL, steps=16, checkpoint_every=1), np.random.default_rng(0)
     start = time.perf_counter()
-    run_to_the_end(shapes, tmp_path / "once", recipe)
-    a_step = (time.perf_counter() - start) / recipe.steps
+    run_to_the_end(shapes, tmp_path / "once", config)
+    a_step = (time.perf_counter() - start) / config.steps
     out, killed, reached = tmp_path / "killed", 0, []
     last = out / "last.safetensors"
     while killed < 6:
         before = last.stat().st_mtime_ns if last.exists() else None
-        process = child(out, recipe)
+        process = child(out, config)
         while process.poll() is None and (last.stat().st_mtime_ns if last.exists() else None) == before:
             time.sleep(0.001)  # until it gets anywhere at all
         time.sleep(rng.uniform(0, 3 * a_step))
@@ -133,7 +133,7 @@ def test_sigkill_at_random_moments(shapes, tmp_path):
         killed += 1
         reached.append(int(read_arrays(last)[0]["count"]))
     assert killed >= 3 and reached == sorted(reached) and reached[-1] > 0
-    process = child(out, recipe)
+    process = child(out, config)
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == 0, errors.decode()
     for name in ("model.safetensors", "last.safetensors"):
@@ -164,7 +164,7 @@ def test_resuming_a_run_that_is_done_changes_nothing(shapes, once):
         ({"model": "vit-tiny"}, "model differ"),
     ],
 )
-def test_another_recipe_does_not_go_on(shapes, once, changes, named):
+def test_another_configuration_does_not_go_on(shapes, once, changes, named):
     before = contents(once[0])
     with pytest.raises(ValueError, match=f"is of another run: {named}.*Resume with what it was started with"):
         run_to_the_end(shapes, once[0], replace(SMALL, **changes), resume=True)
@@ -193,9 +193,9 @@ def test_a_damaged_checkpoint_is_named_and_kept(shapes, once, tmp_path):
         with pytest.raises(ValueError, match="last.safetensors is .*no checkpoint"):
             run_to_the_end(shapes, tmp_path, resume=True)
         assert contents(tmp_path) == {"last.safetensors": damaged}
-    for other in ({}, {"recipe": "a sentence"}, {"recipe": None, "data": 3}):
+    for other in ({}, {"config": "a sentence"}, {"config": None, "data": 3}, {"config": {"steps": 6}}):
         write_arrays(last, {"weight": np.zeros(3)}, other)
-        with pytest.raises(ValueError, match="last.safetensors is (of another run|no checkpoint of a training run)"):
+        with pytest.raises(ValueError, match="last.safetensors is no checkpoint of a training run"):
             run_to_the_end(shapes, tmp_path, resume=True)
 
 
@@ -212,3 +212,34 @@ def test_a_file_in_the_way_is_named(shapes, tmp_path):
         with pytest.raises((ValueError, OSError), match="file"):
             run_to_the_end(shapes, out)
     assert (tmp_path / "file").read_text() == "precious"
+
+
+FORMER = {  # what the former version wrote beside the arrays of a run on shapes, at 20 steps
+    "recipe": {
+        "model": "resnet-micro", "steps": 20, "batch": 128, "shard": 64, "learning_rate": 0.002, "warmup": 50,
+        "weight_decay": 1.0, "beta1": 0.9, "beta2": 0.98, "epsilon": 1e-06, "clip": 1.0, "average": 0.99,
+        "strength": 0.0, "augmentation": {}, "mix": 0.0, "plain_names": 0.5, "by_picture": True, "vocabulary": 700,
+        "context": 24, "evaluate_every": 0, "checkpoint_every": 500, "log_every": 10, "recompute": False,
+        "precision": "float32", "seed": 0,
+    },
+    "data": "20b1d79f905c197f7a3f3369242f7f8229386ff1182469307906f4f8f6c3cadd",
+}  # fmt: skip
+
+
+def test_a_run_of_the_former_version_goes_on(shapes, tmp_path):
+    recipe = FORMER["recipe"] | {"steps": 4, "batch": 8, "shard": 4, "checkpoint_every": 2}
+    config = TrainConfig.from_json(recipe)
+    expected = run_to_the_end(shapes, tmp_path / "once", config)
+    run = Run(shapes[0], config, tmp_path / "former")
+    take_step(run)
+    take_step(run)
+    run.checkpoint()
+    state, identity = read_arrays(tmp_path / "former" / "last.safetensors")
+    write_arrays(tmp_path / "former" / "last.safetensors", state, FORMER | {"recipe": recipe, "data": identity["data"]})
+    rows = run_to_the_end(shapes, tmp_path / "former", config, resume=True)
+    assert without_timing(rows) == without_timing(expected)
+    found, expected = contents(tmp_path / "former"), contents(tmp_path / "once")
+    assert all(found[name] == expected[name] for name in ("model.safetensors", "last.safetensors"))
+    write_arrays(tmp_path / "former" / "last.safetensors", state, FORMER)
+    with pytest.raises(ValueError, match="is of another run: steps, batch_size, micro_batch, checkpoint_every differ"):
+        run_to_the_end(shapes, tmp_path / "former", config, resume=True)

@@ -2,17 +2,20 @@
 
 import math
 import tracemalloc
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+from runs import SMALL, run_to_the_end
 
 from miniclip.gradcheck.contract import same_bits
+from miniclip.gradcheck.random_inputs import VIT
 from miniclip.loss import clip_loss, contrastive_loss
-from miniclip.init import initialize
 from miniclip.train_step import loss_and_gradient
-from miniclip.training.tiled_loss import STRIP, cut, rows_of_a_tile, tiled_clip_loss, tiled_contrastive_loss
-from miniclip.tree import Flat, tree_map
+from miniclip.training import run, tiled_clip_loss, tiled_contrastive_loss
+from miniclip.training.tiled_loss import STRIP, cut, rows_of_a_tile
+from miniclip.tree import Flat
 
 
 def unit(x):
@@ -34,18 +37,11 @@ def apart(these, those):
 @pytest.mark.parametrize("logit_scale", [0.0, math.log(1 / 0.07), math.log(100)])
 def test_the_dense_loss(normal, n, tile, logit_scale):
     image, text, logit_scale = normal(n, 6) * 3, normal(n, 6), np.array(logit_scale)
-    assert (
-        apart(numbers(tiled_clip_loss(image, text, logit_scale, tile)), numbers(clip_loss(image, text, logit_scale)))
-        <= 1e-12
-    )
-    z_image, z_text = unit(image), unit(text)
-    assert (
-        apart(
-            numbers(tiled_contrastive_loss(z_image, z_text, logit_scale, tile)),
-            numbers(contrastive_loss(z_image, z_text, logit_scale)),
-        )
-        <= 1e-12
-    )
+    on_sphere = unit(image), unit(text), logit_scale
+    tiled, dense = tiled_clip_loss(image, text, logit_scale, tile), clip_loss(image, text, logit_scale)
+    assert apart(numbers(tiled), numbers(dense)) <= 1e-12
+    tiled, dense = tiled_contrastive_loss(*on_sphere, tile), contrastive_loss(*on_sphere)
+    assert apart(numbers(tiled), numbers(dense)) <= 1e-12
 
 
 @pytest.mark.parametrize("n, tile", [(1000, 1024), (1000, 128), (1023, 100), (300, 1), (501, None)])
@@ -63,10 +59,7 @@ def test_the_dense_loss_of_many(normal, n, tile):
 @pytest.mark.parametrize("logit_scale", [0.0, 1.3, math.log(100)])
 def test_gradient(prove, normal, n, e, tile, logit_scale):
     prove(tiled_clip_loss, normal(n, e) * 3, normal(n, e), np.array(logit_scale), tile)
-
-
-def test_gradient_from_the_sphere(prove, normal):
-    prove(tiled_contrastive_loss, unit(normal(5, 4)), unit(normal(5, 4)), np.array(1.3), 2)
+    prove(tiled_contrastive_loss, unit(normal(n, e)), unit(normal(n, e)), np.array(logit_scale), tile)
 
 
 def test_a_second_backward_has_the_same_bits(normal):
@@ -100,8 +93,8 @@ def test_huge_scales_are_finite_and_right(scale, tile):
 
 
 @pytest.mark.parametrize("scale", [10.0, 1e20])
-def test_twins_share_their_probability(scale):
-    """Two texts alike: each is right half of the time, at any scale, though log 2 is lost beside the score."""
+def test_two_texts_alike_share_their_probability(scale):
+    """Each is right half of the time, at any scale, though log 2 is lost beside the score."""
     z = np.array([[0.6, 0.8], [0.6, 0.8]])
     loss, backward = tiled_contrastive_loss(z, z, np.array(math.log(scale)), 1)
     assert loss == pytest.approx(math.log(2), rel=1e-15)
@@ -114,7 +107,7 @@ def test_pairs_that_are_told_apart_cost_nothing():
     assert np.abs(backward()[0]).max() < 1e-40
 
 
-def test_a_number_that_is_none_is_not_hidden(normal):
+def test_nan_is_not_hidden(normal):
     image = normal(5, 4)
     image[3, 1] = np.nan
     assert np.isnan(tiled_clip_loss(image, normal(5, 4), np.array(1.0), 2)[0])
@@ -177,26 +170,27 @@ def test_a_tile_is_half_of_the_rows_or_as_much_as_fits():
     assert [rows_of_a_tile(n) for n in (1, 2, 7, 4096, 8192, 32768, 1 << 26)] == [1, 1, 4, 2048, 4096, 1024, 1]
 
 
-def test_a_sharded_step(normal, rng):
+def test_a_step_of_micro_batches(inputs):
     """A whole training step with the loss in tiles is that with the dense one."""
-    config = {
-        "embed_dim": 6,
-        "quick_gelu": True,
-        "vision_cfg": {"image_size": 8, "layers": 1, "width": 8, "head_width": 4, "patch_size": 4},
-        "text_cfg": {"context_length": 5, "vocab_size": 12, "width": 8, "heads": 2, "layers": 1},
-    }
-    params = tree_map(lambda leaf: leaf.astype(np.float64), initialize(config, 3))
-    tokens = rng.integers(1, 10, (7, 5))
-    tokens[:, 4] = 11
-    shards = [(normal(n, 3, 8, 8), tokens[end - n : end]) for n, end in ((3, 3), (4, 7))]
+    params = inputs.parameters(VIT)
+    micro_batches = [(inputs.images(n, VIT), inputs.tokens(n)) for n in (3, 4)]
     dense, tiled = Flat(params), Flat(params)
     losses = [
-        loss_and_gradient(params, shards, config, gradient, loss=loss)["loss"]
+        loss_and_gradient(params, micro_batches, VIT, gradient, loss=loss)["loss"]
         for gradient, loss in ((dense, clip_loss), (tiled, partial(tiled_clip_loss, tile=2)))
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-13)
     assert np.abs(dense.vector).max() > 1e-3
     assert np.abs(tiled.vector - dense.vector).max() <= 1e-12 * np.abs(dense.vector).max()
+
+
+def test_a_large_batch_is_trained_in_tiles(shapes, tmp_path, monkeypatch):
+    losses, tiled = [], []
+    monkeypatch.setattr(run, "tiled_clip_loss", lambda *args: tiled.append(args) or tiled_clip_loss(*args))
+    for large in (9, 8):  # a batch of 8 is not large, and is
+        monkeypatch.setattr(run, "LARGE", large)
+        losses.append(run_to_the_end(shapes, tmp_path / str(large), replace(SMALL, steps=1))[0]["loss"])
+    assert len(tiled) == 1 and losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_what_does_not_fit_is_refused(normal):

@@ -7,11 +7,10 @@ takes it out again. It alone is measured against the gradient of the weight that
 `parts` takes it out of in_proj_bias, so that nothing else is measured so.
 """
 
-import importlib.util
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
+import parity
 import pytest
 from threadpoolctl import threadpool_limits
 
@@ -44,27 +43,22 @@ def threads(number):
             torch.set_num_threads(1)
 
 
-def found(package, name):
-    """The path of a file of an installed package, without importing it; None if there is none."""
-    spec = importlib.util.find_spec(package)
-    paths = [Path(folder) / name for folder in (spec.submodule_search_locations or [])] if spec else []
-    return next((path for path in paths if path.exists()), None)
+def or_skip(get, *arguments):
+    """What the command needs of another library; where that is not installed, the test is skipped."""
+    try:
+        return get(*arguments)
+    except parity.NotPossible as error:
+        pytest.skip(str(error))
 
 
-def original(name):
-    """One file of OpenAI's package `clip`, loaded alone: the package itself wants torchvision."""
-    path = found("clip", name)
-    if path is None:
-        pytest.skip(f"OpenAI's clip/{name} is not installed (pip install --no-deps clip-anytorch)")
-    return run_file(path)
-
-
-def run_file(path):
-    """A Python file as a module that nobody else imports."""
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def random_openai(module, geometry):
+    """A model of OpenAI's code, its norms, biases and running averages random too."""
+    torch.manual_seed(1)
+    model = randomize(module.CLIP(*geometry))
+    if geometry[4] is None:
+        images = pictures(np.random.default_rng(3), 4, geometry[1])
+        randomize_averages(model.visual, torch.from_numpy(images).float())
+    return model
 
 
 def error(ours, reference, scale=None):
@@ -171,14 +165,14 @@ def compare_models(model, params, config, images, tokens, training=False, rename
     images = images.astype(dtype)
     pixels = torch.from_numpy(images.copy()).requires_grad_()
     theirs = [model.encode_image(pixels), model.encode_text(torch.from_numpy(tokens))]
-    image_features, pull_image = encode_image(unflatten(flatten(params) | averages), images, config, training)
-    text_features, pull_text = encode_text(params, tokens, config)
+    image_features, image_backward = encode_image(unflatten(flatten(params) | averages), images, config, training)
+    text_features, text_backward = encode_text(params, tokens, config)
 
     leaves = [features.detach().requires_grad_() for features in theirs] + [model.logit_scale]
     logits, loss = reference_loss(*leaves)
     d_theirs = torch.autograd.grad(loss, leaves)
-    ours, pull = clip_loss(image_features, text_features, params["logit_scale"])
-    d_image, d_text, d_scale = pull()
+    ours, backward = clip_loss(image_features, text_features, params["logit_scale"])
+    d_image, d_text, d_scale = backward()
     z = [l2_normalize(features)[0] for features in (image_features, text_features)]
     their_z = [unit(features.detach()).numpy() for features in theirs]
     result = {
@@ -194,7 +188,7 @@ def compare_models(model, params, config, images, tokens, training=False, rename
     visual = {name: tensor for name, tensor in named.items() if name.startswith("vis")}
     words = {name: tensor for name, tensor in named.items() if name not in visual}
     gradients = torch.autograd.grad(theirs[0], [*visual.values(), pixels], d_theirs[0])
-    dimages, mine = pull_image(d_image, input_gradient=True)
+    dimages, mine = image_backward(d_image, input_gradient=True)
     mine = flatten(mine)
     result["dimages"] = error(dimages, gradients[-1])
     for name, before in averages.items():
@@ -202,9 +196,9 @@ def compare_models(model, params, config, images, tokens, training=False, rename
         after = model.get_buffer(name).numpy() if training else before
         result[f"updated {name}"] = error(before - 0.1 * change, after)
     result |= errors(mine, rename(arrays(dict(zip(visual, gradients)))))
-    del gradients, mine, dimages, pull_image
+    del gradients, mine, dimages, image_backward
     gradients = torch.autograd.grad(theirs[1], list(words.values()), d_theirs[1])
-    return result | errors(flatten(pull_text(d_text)), rename(arrays(dict(zip(words, gradients)))))
+    return result | errors(flatten(text_backward(d_text)), rename(arrays(dict(zip(words, gradients)))))
 
 
 def assert_within(found_errors, limit):

@@ -1,2 +1,0 @@
-"""Moved: load.py and save.py. This file goes away."""
-

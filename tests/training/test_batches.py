@@ -1,0 +1,140 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from runs import SMALL, some
+
+from miniclip.backend import worker_threads
+from miniclip.data import PictureSet
+from miniclip.gradcheck.contract import same_bits
+from miniclip.init import model_config
+from miniclip.tokenizer import Tokenizer
+from miniclip.training import Batches, TrainConfig, train
+
+PLAIN = TrainConfig("resnet-micro", batch_size=20, augment_strength=0.0)
+
+
+@pytest.fixture
+def coloured():
+    """20 things of 1 to 3 pictures and 1 to 3 captions; red says which thing a picture shows, green which one it is."""
+    concept = np.repeat(np.arange(20), np.arange(20) % 3 + 1)
+    pictures = np.full((len(concept), 32, 32, 4), 255, np.uint8)
+    pictures[..., 0] = 10 * concept[:, None, None]
+    pictures[..., 1] = 3 * np.arange(len(concept))[:, None, None]
+    captions = [
+        [f"{letter} thing", f"the {letter} that we like best", f"{letter}!"][: k % 3 + 1]
+        for k, letter in enumerate("abcdefghijklmnopqrst")
+    ]
+    return PictureSet("coloured", pictures, concept, captions)
+
+
+def batches_of(data, config):
+    tokenizer = Tokenizer.train([text for texts in data.captions for text in texts], 600)
+    text = {"vocab_size": tokenizer.vocab_size, "context_length": config.context_length}
+    return Batches(data, tokenizer, model_config(config.model, **text), config)
+
+
+def shown(batches, batch, channel):
+    """The value of one channel of each picture of a batch whose pictures are of one colour, in 0..255."""
+    mean, std = (batches.model_config["preprocess"][key][channel] for key in ("mean", "std"))
+    return [round(float(image[channel].mean() * std + mean) * 255) for images, _ in batch for image in images]
+
+
+def things_of(batches, batch):
+    """Which things a batch's texts are about, and which its pictures (augmentation off) show."""
+    owner = {bytes(row): k for k, rows in enumerate(batches.tokens) for row in rows}
+    return [owner[bytes(row)] for _, tokens in batch for row in tokens], [red // 10 for red in shown(batches, batch, 0)]
+
+
+def same_batches(a, b):
+    return len(a) == len(b) and all(same_bits(x, y) for one, other in zip(a, b) for x, y in zip(one, other))
+
+
+def test_no_thing_comes_twice_and_each_text_is_its_pictures(coloured):
+    batches = batches_of(coloured, replace(PLAIN, batch_size=13, micro_batch=4))
+    seen, texts = set(), set()
+    for step in range(60):
+        batch = batches(step)
+        assert [len(tokens) for _, tokens in batch] == [len(images) for images, _ in batch]
+        assert sum(len(tokens) for _, tokens in batch) == 13
+        assert all(images.dtype == np.float32 and images.shape[1:] == (3, 32, 32) for images, _ in batch)
+        told, drawn = things_of(batches, batch)
+        assert told == drawn and len(set(told)) == 13
+        seen |= set(told)
+        texts |= {bytes(row) for _, tokens in batch for row in tokens}
+    assert seen == set(range(20))
+    assert len(texts) == sum(map(len, coloured.captions))  # every caption is drawn some time
+
+
+def test_micro_batches_are_of_nearly_one_size(coloured):
+    """A last one of one picture would have no statistics to normalise with."""
+    for batch_size, micro_batch, sizes in ((13, 4, [4, 3, 3, 3]), (17, 16, [9, 8]), (12, 4, [4, 4, 4]), (3, 8, [3])):
+        batches = batches_of(coloured, replace(PLAIN, batch_size=batch_size, micro_batch=micro_batch))
+        assert [len(tokens) for _, tokens in batches(0)] == sizes
+
+
+def test_plain_names_alone(coloured):
+    batches = batches_of(coloured, replace(PLAIN, plain_names=1.0))
+    plain = {bytes(rows[0]) for rows in batches.tokens}
+    assert {bytes(row) for step in range(5) for _, tokens in batches(step) for row in tokens} == plain
+
+
+def test_a_batch_is_a_function_of_the_seed_and_the_step_alone(coloured):
+    config = TrainConfig("resnet-micro", batch_size=11, micro_batch=3, mix=0.5, seed=4)
+    first, again = batches_of(coloured, config), batches_of(coloured, config)
+    forwards = [first(step) for step in range(6)]
+    with worker_threads(4) as pool:
+        backwards = [again(step, pool.map) for step in reversed(range(6))][::-1]
+    assert all(map(same_batches, forwards, backwards))
+    other = batches_of(coloured, replace(config, seed=5))
+    batches = [*forwards, *map(other, range(6))]
+    assert not any(same_batches(a, b) for i, a in enumerate(batches) for b in batches[:i])
+
+
+def test_every_micro_batch_is_augmented_in_its_own_way(coloured):
+    coloured.pictures[:] = np.random.default_rng(0).integers(0, 256, coloured.pictures[0].shape)  # all the same
+    batch = batches_of(coloured, TrainConfig("resnet-micro", batch_size=8, micro_batch=2))(0)
+    views = [image for images, _ in batch for image in images]
+    assert not any(same_bits(a, b) for i, a in enumerate(views) for b in views[:i])
+
+
+def test_the_pictures_drawn_are_those_of_one_choice_a_thing(coloured):
+    """All at once, but the same numbers: what was trained before is trained again to the same bits."""
+    batches, seen = batches_of(coloured, replace(PLAIN, micro_batch=20, seed=6)), set()
+    for step in range(30):
+        rng = np.random.default_rng([6, step])
+        things = rng.choice(20, 20, replace=False)
+        expected = [rng.choice(np.flatnonzero(coloured.concept == k), 2)[0] for k in things]
+        drawn = [green // 3 for green in shown(batches, batches(step), 1)]
+        assert sorted(drawn) == sorted(expected)
+        seen |= set(drawn)
+    assert seen == set(range(len(coloured)))  # every picture is drawn some time
+
+
+def test_by_picture_all_pictures_are_drawn_equally_often(coloured):
+    batches = batches_of(coloured, replace(PLAIN, batch_size=2, by_picture=True))
+    drawn = [thing for step in range(800) for thing in things_of(batches, batches(step))[0]]
+    often = np.bincount(drawn, minlength=20).reshape(-1)
+    three, one = (often[(np.arange(20) % 3) == k].mean() for k in (2, 0))
+    assert 2.4 < three / one < 3.3  # a little below 3, as no thing comes twice in a batch
+
+
+def test_too_little_data_is_refused_and_leaves_no_trace(coloured, tmp_path):
+    for captions, batch_size, sentence in (
+        (1, 8, "coloured has 1 caption to learn; a contrast needs at least two"),
+        (5, 6, "a batch of 6 is larger than the 5 different captions of coloured; choose a batch of at most 5"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            config = replace(SMALL, batch_size=batch_size)
+            train(some(coloured, captions), config, out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_thing_without_a_picture_is_not_drawn(coloured):
+    """Captions may outnumber the pictures, as where a style is held out."""
+    rows = coloured.concept != 7
+    data = PictureSet("coloured", coloured.pictures[rows], coloured.concept[rows], coloured.captions)
+    batches = batches_of(data, replace(PLAIN, batch_size=19))
+    assert sorted(things_of(batches, batches(0))[0]) == [k for k in range(20) if k != 7]
+    with pytest.raises(ValueError, match="a batch of 20 is larger than the 19 "):
+        batches_of(data, PLAIN)
