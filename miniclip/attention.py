@@ -50,7 +50,9 @@ def attention_weights(scores, scale, mask=None):
     weights, softmax_ = softmax(scaled)
 
     def backward(dweights):
-        return softmax_(dweights) * scale
+        dscores = softmax_(dweights)
+        dscores *= scale
+        return dscores
 
     return weights, backward
 

@@ -80,13 +80,14 @@ def layer_norm(x, weight, bias, eps=1e-5):
     y += bias
 
     def backward(dy):
-        d = dy * weight
-        # Normalising removed the mean of x and its component along x̂: so it does to the gradient.
-        dx = d - d.mean(-1, keepdims=True)
-        dx -= normalised * (d * normalised).mean(-1, keepdims=True)
+        # Normalising removed the mean of x and its component along x̂: so it does to dy γ.
+        width, along = x.shape[-1], dy * normalised
+        dx = dy * weight
+        dx -= ((dy @ weight) / width)[..., None]
+        dx -= normalised * ((along @ weight) / width)[..., None]
         dx *= inverse
         rows = tuple(range(dy.ndim - 1))
-        return dx, {"weight": (dy * normalised).sum(rows), "bias": dy.sum(rows)}
+        return dx, {"weight": along.sum(rows), "bias": dy.sum(rows)}
 
     return y, backward
 

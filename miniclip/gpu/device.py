@@ -86,7 +86,7 @@ def full_card(error):
 def register(array_type):
     """Let the core's functions use the kernels for arrays of this type, and what CuPy needs done otherwise."""
     for plain, kernel in KERNELS:
-        plain.register(array_type, where_it_fits(kernel, plain.plain))
+        plain.register(array_type, where_it_fits(kernel, plain.plain, array_type))
     for plain in (conv.batch_norm, layers.gelu):
         plain.register(array_type, in_float32(plain.plain))
     core_attention.matmul.register(array_type, matmul)
@@ -95,11 +95,11 @@ def register(array_type):
     optim.squared_norm.register(array_type, squared_norm)
 
 
-def where_it_fits(kernel, plain):
+def where_it_fits(kernel, plain, array_type):
     """The kernel for arrays of one real dtype that are not empty, `plain` for all else."""
 
     def either(*args, **named):
-        x, *others = (arg for arg in (*args, *named.values()) if hasattr(arg, "flags"))
+        x, *others = (arg for arg in (*args, *named.values()) if type(arg) is array_type)
         fits = x.dtype.name in C_TYPES and x.size and all(arg.dtype == x.dtype for arg in others)
         return (kernel if fits else plain)(*args, **named)
 

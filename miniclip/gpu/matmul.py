@@ -1,7 +1,6 @@
-"""Matrix products, and how precisely a graphics card computes them.
+"""Stacks of matrix products, given to cuBLAS as they lie in memory.
 
-On NumPy arrays `matmul` is NumPy's. On CuPy arrays a stack of products goes to cuBLAS as it lies in memory. CuPy's own
-`matmul` copies transposed operands of a stack, does not use TF32 there, and turns half numbers into float32.
+CuPy's own `matmul` copies transposed operands of a stack, does not use TF32 there, and turns half numbers into float32.
 
 cuBLAS reads a matrix column by column, and each column may start anywhere: what it is told is the distance from
 one to the next. Rows that NumPy writes one after another are the columns of the transpose, so that
@@ -66,33 +65,13 @@ def _stack_of_products(xp, a, b, y):
     a, b = (x if _by_row(x) or _by_row(x.swapaxes(-1, -2)) else xp.ascontiguousarray(x) for x in (a, b))
     (flag_a, lead_a), (flag_b, lead_b), (_, lead_y) = _layout(a), _layout(b), _layout(y)
     calls, count, ((step_a, stride_a), (step_b, stride_b), (step_y, stride_y)) = _plan(a, b, y)
-    (m, k), n, handle = a.shape[-2:], b.shape[-1], xp.cuda.device.get_cublas_handle()
+    sizes = b.shape[-1], a.shape[-2], a.shape[-1]
+    flags, default = (xp.cuda.device.get_cublas_handle(), flag_b, flag_a), cublas.CUBLAS_GEMM_DEFAULT
     for i in range(calls):
-        cublas.gemmStridedBatchedEx(
-            handle,
-            flag_b,
-            flag_a,
-            n,
-            m,
-            k,
-            one,
-            b.data.ptr + i * step_b,
-            kind,
-            lead_b,
-            stride_b,
-            a.data.ptr + i * step_a,
-            kind,
-            lead_a,
-            stride_a,
-            zero,
-            y.data.ptr + i * step_y,
-            kind,
-            lead_y,
-            stride_y,
-            count,
-            sum_kind,
-            cublas.CUBLAS_GEMM_DEFAULT,
-        )
+        of_a = a.data.ptr + i * step_a, kind, lead_a, stride_a
+        of_b = b.data.ptr + i * step_b, kind, lead_b, stride_b
+        of_y = y.data.ptr + i * step_y, kind, lead_y, stride_y
+        cublas.gemmStridedBatchedEx(*flags, *sizes, one, *of_b, *of_a, zero, *of_y, count, sum_kind, default)
 
 
 def _steps(x):

@@ -36,8 +36,8 @@ class Slot:
 class Prefetch:
     """Batches of steps start, start + 1, …, stop − 1, in this order, with their pictures on the graphics card.
 
-    batches: as `Batches`, (step, map) -> shards; shape: (N, 3, S, S) of a whole batch's pictures; map: what
-    draws the shards. `prefetch(step)` -> list of (pictures, CuPy, a view that is good until the next call;
+    batches: as `Batches`, (step, map) -> micro-batches; shape: (N, 3, S, S) of a whole batch's pictures; map: what
+    draws them. `prefetch(step)` -> list of (pictures, CuPy, a view that is good until the next call;
     tokens, NumPy). Raises what drawing raised. To be used in a `with`, which ends the thread.
     """
 
@@ -63,7 +63,7 @@ class Prefetch:
         self.coming = self._begin(start)
 
     def __call__(self, step, map=None):
-        """The shards of the next step; what was launched before this call was all that reads the last ones."""
+        """The micro-batches of the next step; what was launched before this call was all that reads the last ones."""
         main = self.cupy.cuda.get_current_stream()
         if self.given:
             main.record(self.given.used)
@@ -73,21 +73,21 @@ class Prefetch:
                 f"step {step} was asked for; these batches come in order, up to step {self.stop - 1}, "
                 f"and the next is step {expected}."
             )
-        shards = future.result()
+        micro_batches = future.result()
         self.given = self.slots[step % 2]
         main.wait_event(self.given.copied)
         self.coming = self._begin(step + 1)
-        return shards
+        return micro_batches
 
     def _begin(self, step):
         return step, self.thread.submit(self._prepare, step) if step < self.stop else None
 
     def _prepare(self, step):
-        shards, slot = self.batches(step, self.map), self.slots[step % 2]
+        micro_batches, slot = self.batches(step, self.map), self.slots[step % 2]
         place, views = 0, []
         with self.device:
             slot.copied.synchronize()
-            for images, tokens in shards:
+            for images, tokens in micro_batches:
                 rows = slice(place, place + len(images))
                 slot.pinned[rows] = images
                 views.append((slot.pictures[rows], tokens))

@@ -17,7 +17,7 @@ def random_view(rng, shape):
     order, gaps = rng.permutation(len(shape)).tolist(), rng.choice([1, 1, 2, -1], len(shape)).tolist()
     places = tuple(slice(None, None, gap) for gap in gaps)
     axes = np.argsort(order).tolist()
-    return [abs(gap) * shape[axis] for gap, axis in zip(gaps, order)], lambda room: room[places].transpose(axes)
+    return [abs(gap) * shape[axis] for gap, axis in zip(gaps, order)], lambda room: room[places].transpose(*axes)
 
 
 def agree(found, a, b):

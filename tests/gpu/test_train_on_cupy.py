@@ -84,7 +84,6 @@ PLAIN = replace(SMALL, mix=0.0, augment_strength=0.0, plain_names=1.0, weight_de
 EIGHT = replace(PLAIN, steps=20, learning_rate=1e-3, warmup=1, ema_decay=0.9, log_every=5, checkpoint_every=5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_a_run_learns_and_goes_on_to_the_same_bits(shapes, tmp_path, cupy, watched, monkeypatch, name):
     """In float16 the scale is far too large at first: these steps are left out, and the run outlives them."""
