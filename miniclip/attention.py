@@ -19,7 +19,7 @@ def matmul(a, b):
 
 def causal_mask(tokens, xp, dtype):
     """(T, T): 0 where a position may look (itself and what came before), −inf where not."""
-    return xp.triu(xp.full((tokens, tokens), -math.inf, dtype), 1)
+    return xp.triu(xp.full((tokens, tokens), -math.inf), 1).astype(dtype)  # CuPy's triu has no bfloat16
 
 
 def attend(q, k, v, mask=None):

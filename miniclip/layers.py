@@ -25,16 +25,29 @@ def linear(x, weight, bias=None):
     rows = x.reshape(-1, x.shape[-1])  # one large matrix product, never a batched one
     y = rows @ weight.T
     if bias is not None:
-        y += bias
+        y = add_bias(y, bias)
 
     def backward(dy):
         drows = dy.reshape(-1, dy.shape[-1])
         grads = {"weight": drows.T @ rows}
         if bias is not None:
-            grads["bias"] = drows.sum(0)
+            grads["bias"] = sum_rows(drows)
         return (drows @ weight).reshape(x.shape), grads
 
     return y.reshape(*x.shape[:-1], -1), backward
+
+
+@dispatch
+def add_bias(y, bias):
+    """y + b, in the memory of y.   y (R, M), bias (M,) -> y."""
+    y += bias
+    return y
+
+
+@dispatch
+def sum_rows(rows):
+    """Σ over the rows of (R, M) -> (M,)."""
+    return rows.sum(0)
 
 
 def embedding(ids, weight):

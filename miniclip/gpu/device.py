@@ -14,6 +14,7 @@ from .optim import squared_norm, update
 KERNELS = (
     (layers.layer_norm, kernels.layer_norm),
     (layers.quick_gelu, kernels.quick_gelu),
+    (layers.add_bias, kernels.add_bias),
     (layers.l2_normalize, kernels.l2_normalize),
     (core_attention.attention_weights, attention.attention_weights),
     (core_attention.attend_heads, attention.attend_heads),
@@ -90,6 +91,7 @@ def register(array_type):
     for plain in (conv.batch_norm, layers.gelu):
         plain.register(array_type, in_float32(plain.plain))
     core_attention.matmul.register(array_type, matmul)
+    layers.sum_rows.register(array_type, kernels.sum_rows)
     layers.sum_by_id.register(array_type, kernels.sum_by_id)
     optim.update.register(array_type, update)
     optim.squared_norm.register(array_type, squared_norm)

@@ -11,7 +11,7 @@ C_TYPES = {"float32": "float", "float64": "double", "float16": "Half", "bfloat16
 KERNELS = {
     "layers": (
         *("layer_norm", "layer_norm_backward", "layer_norm_columns", "add_chunks"),
-        *("quick_gelu", "quick_gelu_backward", "l2_normalize", "l2_normalize_backward"),
+        *("quick_gelu", "quick_gelu_backward", "l2_normalize", "l2_normalize_backward", "add_bias"),
     ),
     "attention": ("attention_weights", "attention_weights_backward"),
     "loss": ("row_log_sums", "column_log_sums", "join_log_sums", "contrastive_loss", "contrastive_gradient"),

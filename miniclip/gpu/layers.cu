@@ -144,3 +144,13 @@ __global__ void l2_normalize_backward(const T *__restrict__ x, const T *__restri
     for (int i = threadIdx.x; i < width; i += 32)
         dx[i] = narrow<T>((wide(dy[i]) - wide(x[i]) / length * along) / length);
 }
+
+// A warp adds the bias to one row, in place.
+template <class T>
+__global__ void add_bias(T *__restrict__ y, const T *__restrict__ bias, long long rows, int width)
+{
+    const long long row = my_row();
+    if (row >= rows) return;
+    y += row * width;
+    for (int i = threadIdx.x; i < width; i += 32) y[i] = narrow<T>(wide(y[i]) + wide(bias[i]));
+}

@@ -57,6 +57,20 @@ def test_the_gradient_is_that_of_single_precision_but_for_rounding(xp, config, d
     assert float(result["loss"]) == pytest.approx(float(exact["loss"]), rel=2.0**-bits * 30)
 
 
+@halves
+def test_a_step_launches_the_same_kernels_and_products_as_in_float32(card, cupy, dtype, bits):
+    """A number that became float32 in silence sends what follows to the plain code, which is right and slow."""
+    params, micro_batches = problem(VIT, "gpu")
+    launched = []
+    for options in ({}, {"encoders_of": half_encoders(dtype)}):
+        card.kernels.clear()
+        card.products.clear()
+        gradient_of(params, micro_batches, VIT, **options)
+        names = [name.partition("<")[0] for name, *_ in card.kernels]
+        launched.append((names, [sizes[:4] for sizes in card.products]))
+    assert launched[0] == launched[1] and "attention_weights" in launched[0][0]
+
+
 def test_the_loss_scale_leaves_no_trace(card, cupy):
     """A power of two changes no digit of a bfloat16. Averages are no gradients: not scaled, and not rounded."""
     params, micro_batches = problem(RESNET, "gpu")

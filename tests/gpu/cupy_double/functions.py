@@ -73,6 +73,16 @@ def where(condition, x=None, y=None):
     return WHERE(condition, x, y)
 
 
+def triangle(name):
+    """tril and triu choose with `where`, and so in one of its types, none of them bfloat16."""
+
+    def f(m, k=0):
+        y = like_numpy("cupy", name)(m, k)
+        return WHERE(y == y, y, y)
+
+    return f
+
+
 def clip(a, a_min, a_max, out=None):
     """In one of the types that CuPy has for it, none of them bfloat16."""
     if a_min is None or a_max is None:

@@ -123,7 +123,7 @@ MAKING = "arange eye full identity linspace ones tri zeros"
 LIKE_NUMPY = """all any amax amin argmax argmin argsort allclose array_equal array_split atleast_1d atleast_2d
     broadcast_to copy count_nonzero cumprod cumsum diag diagonal dot expand_dims flip full_like isclose max
     mean min moveaxis nan_to_num ones_like outer pad prod ravel repeat reshape roll round sort split squeeze std sum
-    swapaxes take_along_axis tensordot tile trace transpose tril triu var vdot zeros_like"""
+    swapaxes take_along_axis tensordot tile trace transpose var vdot zeros_like"""
 CONSTANTS = {"CUDA_R_32F": 0, "CUDA_R_64F": 1, "CUDA_R_16F": 2, "CUDA_R_16BF": 14}
 
 
@@ -202,6 +202,7 @@ def modules():
     cupy.__dict__.update(UFUNCS)
     cupy.__dict__.update({name: getattr(np, name) for name in SAME.split()})
     cupy.__dict__.update({name: f.like_numpy("cupy", name) for name in LIKE_NUMPY.split()})
+    cupy.__dict__.update({name: f.triangle(name) for name in ("tril", "triu")})
     cupy.__dict__.update({name: f.making(name) for name in MAKING.split()})
     cupy.__dict__.update({name: f.of_arrays(name) for name in ("concatenate", "stack", "vstack", "hstack")})
     cupy.__dict__.update({name: f.waiting(name) for name in ("nonzero", "flatnonzero", "argwhere", "unique")})
