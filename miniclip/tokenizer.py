@@ -112,7 +112,7 @@ class Tokenizer:
     merges: list of "left right".   tokens: list of str, the token of each id.   ids: dict, its inverse.
     """
 
-    _told_of_cutting = False  # on the class: once per process, not once per tokenizer
+    _warned_of_cutting = False  # on the class: once per process, not once per tokenizer
 
     def __init__(self, merges):
         """merges: list of "left right", each of two tokens that exist by then. Else ValueError."""
@@ -222,8 +222,8 @@ class Tokenizer:
         rows = np.zeros((len(texts), context_length), dtype=np.int64)
         for row, text in zip(rows, texts):
             ids = [self.start_token, *self.encode(text), self.end_token]
-            if len(ids) > context_length and not Tokenizer._told_of_cutting:
-                Tokenizer._told_of_cutting = True
+            if len(ids) > context_length and not Tokenizer._warned_of_cutting:
+                Tokenizer._warned_of_cutting = True
                 warnings.warn(
                     f"the text {text[:40]!r}... has {len(ids)} tokens and was cut to {context_length}; "
                     "later cuts will not be reported",

@@ -1,6 +1,7 @@
 """The plan of the package: a flat core that knows no wing, one door to each wing, and how large they may be."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,8 @@ WINGS = {name.split("/")[0] for name in FILES if name.endswith("/__init__.py")}
 CORE = [name for name in FILES if "/" not in name and name not in ("__init__.py", "__main__.py", "cli.py")]
 
 LONGEST_FILE = 250
-LINES_OF_CORE = 1_800
-LINES_TO_READ = 3_400  # core, training, data and evaluation
+LINES_OF_CORE = 2_100
+LINES_TO_READ = 4_000  # core, training, data and evaluation
 SECONDS_OF_IMPORT = 0.3
 
 
@@ -97,6 +98,14 @@ def test_the_core_is_short():
 def test_what_one_reads_is_short():
     read = [name for name in FILES if name.split("/")[0] in ("training", "data", "evaluation")]
     assert lines(CORE + read) <= LINES_TO_READ
+
+
+def test_the_readme_counts_right():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    rows = [line.split("|") for line in readme.splitlines() if line.startswith("| [") and "](miniclip/" in line]
+    named = [re.findall(r"\]\(miniclip/([\w.]+)\)", row[1]) for row in rows]
+    assert sorted(sum(named, [])) == sorted(CORE)
+    assert [int(row[2]) for row in rows] == [lines(names) for names in named]
 
 
 def test_importing_is_quick_and_needs_little():

@@ -10,26 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_tokenizer import CAPTIONS, SMALL
 
 from miniclip import tokenizer as module
 from miniclip.tokenizer import BASE, END, START, Tokenizer, clean, spell, words_of
 
-CAPTIONS = [
-    "a small red circle above a blue square",
-    "a large red square",
-    "the blue circle",
-    "three circles",
-    "grinning face with big eyes",
-    "smiling cat face with heart-shaped eyes",
-    "face with tears of joy",
-    "it's a dog's face, isn't it",
-    "голубой круг",
-    "красный круг",
-    "青い丸",
-    "赤い丸",
-    "🙂🙂 😀😀",
-]
-SMALL = Tokenizer.train(CAPTIONS, 550)
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))  # lone surrogates and control characters too
 SHIPPED = module.files("miniclip") / "models" / "clip_merges.txt.gz"
 FACTS = {  # the ids that CLIP's original tokenizer gave
@@ -169,7 +154,7 @@ def test_rows_are_start_ids_end_and_zeros_cut_as_clip_cuts(texts, context_length
 
 
 def test_cutting_is_said_once_and_one_str_is_one_row(monkeypatch):
-    monkeypatch.setattr(Tokenizer, "_told_of_cutting", False)
+    monkeypatch.setattr(Tokenizer, "_warned_of_cutting", False)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         assert SMALL("a cat", 77).shape == (1, 77) and not said
@@ -231,7 +216,8 @@ def test_clips_vocabulary_ships():
     assert "clip_merges.txt.gz" in licences and "Copyright (c) 2021 OpenAI" in licences
 
 
-def test_clips_own_vocabulary():
+def test_clips_own_vocabulary(monkeypatch):
+    monkeypatch.setattr(Tokenizer, "_warned_of_cutting", True)
     clip = Tokenizer.clip()
     assert (clip.vocab_size, clip.start_token, clip.end_token) == (49408, 49406, 49407)
     assert clip(["a photo of a cat", ""]).shape == (2, 77)

@@ -35,6 +35,8 @@ def train(
     Raises ValueError for a configuration that does not fit the data or a device that is not there,
     TrainingDiverged, and OutOfMemory, a MemoryError that says what to try.
     """
+    from tqdm import tqdm
+
     config, phase = config or TrainConfig(), phases or Phases()
     keep_freed_memory()
     with worker_threads(threads) as pool, np.errstate(all="ignore"), precision(config.precision, device):
@@ -43,8 +45,15 @@ def train(
                 run = Run(data, config, out, device, resume)
             if phases:
                 phases.wait_for(run.params.vector)
-            with run.drawing_ahead(pool.map):
-                take_steps(run, evaluations, pool.map if device == "cpu" else map, phase, progress)
+            speed = Speed(run)
+            bar = tqdm(total=config.steps, initial=run.step, disable=not progress, unit="step", dynamic_ncols=True)
+            extras = (
+                ("log", config.log_every, lambda: run.log.add(run.numbers | speed())),
+                ("evaluation", config.evaluate_every, lambda: [bar.write(run.evaluate(exam)) for exam in evaluations]),
+                ("checkpoint", config.checkpoint_every, run.checkpoint),
+            )
+            with run.drawing_ahead(pool.map), bar:
+                take_steps(run, extras, pool.map if device == "cpu" else map, phase, bar)
             with phase("checkpoint"):
                 return run.save(), run.log.rows
         except MemoryError as error:
@@ -56,39 +65,29 @@ def train(
     )
 
 
-def take_steps(run, evaluations, map, phase, progress):
-    """All steps that are left, with what is due between them."""
-    from tqdm import tqdm
+def take_steps(run, extras, map, phase, bar):
+    """All steps that are left, with what is due between them.
 
-    config, speed = run.config, Speed(run)
-    with tqdm(total=config.steps, initial=run.step, disable=not progress, unit="step", dynamic_ncols=True) as bar:
-
-        def evaluate_all():
-            for evaluation in evaluations:
-                bar.write(run.evaluate(evaluation))
-
-        extras = (
-            ("log", config.log_every, lambda: run.log.add(run.numbers | speed())),
-            ("evaluation", config.evaluate_every, evaluate_all),
-            ("checkpoint", config.checkpoint_every, run.checkpoint),
-        )
-        while run.step < config.steps:
-            with phase("input"):
-                micro_batches = run.draw(map)
-            with phase("forward and backward"):
-                result = run.differentiate(micro_batches, map)
-            with phase("AdamW"):
-                run.update(result, micro_batches, map)
-            last = run.step == config.steps
-            due = [(name, extra) for name, every, extra in extras if last or every and run.step % every == 0]
-            if due:
-                run.look()  # before anything is built on it
-            if run.numbers:
-                bar.set_postfix(loss=f"{run.numbers['loss']:.3f}", tau=f"{run.numbers['tau']:.3f}", refresh=False)
-            bar.update()
-            for name, extra in due:
-                with phase(name):
-                    extra()
+    run: `Run`; extras: (name, every so many steps, what to call), all of them due at the end as well; map: what works
+    on the micro-batches; phase: a `Phases`; bar: tqdm's.
+    """
+    while run.step < run.config.steps:
+        with phase("input"):
+            micro_batches = run.draw(map)
+        with phase("forward and backward"):
+            result = run.differentiate(micro_batches, map)
+        with phase("AdamW"):
+            run.update(result, micro_batches, map)
+        last = run.step == run.config.steps
+        due = [(name, extra) for name, every, extra in extras if last or every and run.step % every == 0]
+        if due:
+            run.look()  # before anything is built on it
+        if run.numbers:
+            bar.set_postfix(loss=f"{run.numbers['loss']:.3f}", tau=f"{run.numbers['tau']:.3f}", refresh=False)
+        bar.update()
+        for name, extra in due:
+            with phase(name):
+                extra()
 
 
 class Speed:
