@@ -62,8 +62,10 @@ class AdamW:
         is not computed, and returned as it was given. A step whose norm is not finite changes nothing but `count`.
 
         Afterwards logit_scale is bounded to ln 100, here and not in the forward pass, where a bound would
-        have a gradient of zero.
+        have a gradient of zero. Raises ValueError for a gradient that is laid out otherwise than the parameters.
         """
+        if gradient.slices != self.params.slices:
+            raise ValueError("the gradient is laid out otherwise than the parameters: make it with `params.like`.")
         xp, dtype = array_module(gradient.vector), self.m.dtype
         self.count += 1
         shrink, finite = xp.ones((), dtype), xp.ones((), bool)

@@ -210,6 +210,14 @@ def test_the_state_of_another_model_is_refused(tree):
     assert same_bits(small.params.vector, before)
 
 
+def test_a_gradient_in_another_order_is_refused(tree):
+    params = Flat(tree)
+    backwards = Flat(dict(reversed(tree.items())))
+    with pytest.raises(ValueError, match="laid out otherwise than the parameters"):
+        AdamW(params).step(backwards, 1e-3)
+    assert (params.vector == Flat(tree).vector).all()
+
+
 def test_the_gradient_is_not_written_to_and_threads_do_not_matter(tree):
     g = flat(gradients(tree, 1)[0], np.float32)
     g.vector.flags.writeable = False
