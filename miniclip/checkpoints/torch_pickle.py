@@ -33,24 +33,32 @@ COUNTED = """
 
 
 @dataclass(eq=False, slots=True)
-class Global:  # the name of something that the pickle asks for: never the thing itself
+class Global:
+    """The name of something that the pickle asks for: never the thing itself."""
+
     name: str
 
 
 @dataclass(eq=False, slots=True)
-class Module:  # of a TorchScript archive: its attributes by their names
+class Module:
+    """A module of a TorchScript archive: its attributes by their names."""
+
     state: dict = field(default_factory=dict)
 
 
 @dataclass(eq=False, slots=True)
-class Storage:  # where numbers lie: `size` of them in the entry data/<key> of the archive
+class Storage:
+    """Where numbers lie: `size` of them in the entry data/<key> of the archive."""
+
     dtype: np.dtype
     key: str
     size: int
 
 
 @dataclass(eq=False, slots=True)
-class Tensor:  # before its numbers are read
+class Tensor:
+    """A tensor before its numbers are read."""
+
     storage: Storage
     offset: int
     shape: tuple

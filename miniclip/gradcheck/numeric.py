@@ -26,15 +26,18 @@ from ..tree import flatten, tree_map
 
 
 def central(y, h):
+    """(y(h) − y(−h)) / 2h."""
     return (y(h) - y(-h)) / (2 * h)
 
 
 def richardson(y, h):
+    """Central differences at h, h/2 and h/4, and what they tend to."""
     coarse, middle, fine = (central(y, h / k) for k in (1, 2, 4))
     return (64 * fine - 20 * middle + coarse) / 45
 
 
 def complex_step(y, h):
+    """Im y(ih) / h."""
     return y(1j * h).imag / h
 
 
