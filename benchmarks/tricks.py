@@ -63,20 +63,29 @@ def quick_gelu_as_written():
     transformer.quick_gelu = quick_gelu
 
 
-def rows_added_one_by_one():
+# ------------------------------------------------------------------------------------------ put in
+
+
+def rows_sorted():
     def sum_by_id(rows, ids, count):
         total = np.zeros((count, rows.shape[1]), rows.dtype)
-        np.add.at(total, ids, rows)
+        order = np.argsort(ids, kind="stable")
+        used, starts = np.unique(ids[order], return_index=True)
+        total[used] = np.add.reduceat(rows[order], starts)
         return total
 
     layers.sum_by_id = sum_by_id
 
 
-def adamw_in_whole_arrays():
-    optim.BLOCK = 1 << 40
+def adamw_in_blocks():
+    plain = optim.AdamW.__init__
 
+    def in_blocks(self, *args, **options):
+        plain(self, *args, **options)
+        parts = [(range(place.start, place.stop, 1 << 17), kind) for place, kind in self.leaves]
+        self.leaves = [(slice(i, min(i + part.step, part.stop)), kind) for part, kind in parts for i in part]
 
-# ------------------------------------------------------------------------------------------ put in
+    optim.AdamW.__init__ = in_blocks
 
 
 def sums_as_products():
@@ -174,10 +183,10 @@ TRICKS = {
     "heap": Trick("freed memory is kept for what comes next", "the C library as it comes", "b", freed_memory_returned),
     "arenas": Trick("one heap for all threads", "a heap for each thread", "c", a_heap_for_each_thread),
     "gelu": Trick("QuickGELU in one array", "QuickGELU as it is written", "b", quick_gelu_as_written),
-    "rows": Trick("the embedding's rows sorted, then summed", "np.add.at", "b", rows_added_one_by_one),
-    "adamw": Trick("AdamW in blocks", "AdamW in whole arrays", "c", adamw_in_whole_arrays),
     "sums": Trick("sums as products with ones", ".sum() and .mean()", "b", sums_as_products, False),
     "views": Trick("attention's products written into place", "products, then copies", "b", products_in_place, False),
+    "rows": Trick("the embedding's rows sorted, then summed", "np.add.at", "b", rows_sorted, False),
+    "adamw": Trick("AdamW in blocks of 131,072 numbers", "AdamW leaf by leaf", "c", adamw_in_blocks, False),
     "once": Trick("activations freed as the backward passes", "kept until its end", "c", activations_freed, False),
 }
 

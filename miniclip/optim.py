@@ -18,7 +18,6 @@ from .tree import flatten
 MAXIMUM_LOGIT_SCALE = math.log(100)
 KINDS = WEIGHT, VECTOR, STATISTIC = range(3)  # of a number: decayed, not decayed, a running average
 STATISTIC_RATE = 0.1  # PyTorch's momentum of batch normalisation's averages
-BLOCK = 1 << 17  # numbers updated at once: of fewer, Python is the most
 
 
 def learning_rate(step, steps, peak, warmup):
@@ -42,13 +41,15 @@ class AdamW:
         self.weight_decay, self.max_grad_norm, self.ema_decay, self.count = weight_decay, max_grad_norm, ema_decay, 0
         self.m, self.v = xp.zeros_like(params.vector), xp.zeros_like(params.vector)
         self.average = params.like(params.vector.copy()) if ema_decay else params
-        self.kinds, self.blocks = np.empty(params.vector.size, np.uint8), []  # of each number; (slice, kind), in order
+        self.kinds, self.leaves = (
+            np.empty(params.vector.size, np.uint8),
+            [],
+        )  # of each number; of each leaf, (slice, kind)
         leaves = flatten(params.tree)
         for name, place in params.slices.items():
             kind = STATISTIC if is_statistic(name) else WEIGHT if leaves[name].ndim > 1 else VECTOR
             self.kinds[place] = kind
-            for start in range(place.start, place.stop, BLOCK):
-                self.blocks.append((slice(start, min(start + BLOCK, place.stop)), kind))
+            self.leaves.append((place, kind))
         self.kinds = xp.asarray(self.kinds)
 
     def gradient_norm(self, gradient, map=map):
@@ -104,21 +105,21 @@ class AdamW:
 @dispatch
 def squared_norm(vector, optimizer, map=map):
     """Σ g² over all numbers of a vector (P,) that are no statistics."""
-    blocks = [place for place, kind in optimizer.blocks if kind != STATISTIC]
-    return sum(map(lambda place: vector[place] @ vector[place], blocks))
+    places = [place for place, kind in optimizer.leaves if kind != STATISTIC]
+    return sum(map(lambda place: vector[place] @ vector[place], places))
 
 
 @dispatch
 def update(gradient, optimizer, lr, shrink, finite, map=map):
-    """AdamW's formula, in place, block by block, for a gradient (P,).
+    """AdamW's formula, in place, leaf by leaf, for a gradient (P,).
 
-    shrink (): the factor of clipping; finite (): where False, nothing changes; map: what works on the blocks.
+    shrink (): the factor of clipping; finite (): where False, nothing changes; map: what works on the leaves.
     """
     beta1, beta2, eps = optimizer.beta1, optimizer.beta2, optimizer.eps
     step_size, correction, keep, follow = optimizer.rates(lr)
 
-    def update_block(block):
-        place, kind = block
+    def update_leaf(leaf):
+        place, kind = leaf
         theta, average = optimizer.params.vector[place], optimizer.average.vector[place]
         if kind == STATISTIC:
             theta -= STATISTIC_RATE * gradient[place]
@@ -145,4 +146,4 @@ def update(gradient, optimizer, lr, shrink, finite, map=map):
             average += follow * theta
 
     if finite:
-        list(map(update_block, optimizer.blocks))
+        list(map(update_leaf, optimizer.leaves))

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 
-from miniclip import optim
 from miniclip.backend import worker_threads
 from miniclip.gradcheck.contract import same_bits
 from miniclip.init import MODELS, initialize, model_config
@@ -15,9 +14,8 @@ DECAYED = {"visual.conv1.weight", "token_embedding.weight", "visual.proj"}
 
 
 @pytest.fixture
-def tree(normal, monkeypatch):
-    """One leaf of each kind; the largest spans several of the blocks in which an update is done."""
-    monkeypatch.setattr(optim, "BLOCK", 64)
+def tree(normal):
+    """One leaf of each kind."""
     return {
         "logit_scale": np.array(2.0),
         "visual": {
