@@ -2,7 +2,7 @@
 
 An encoder reads one position of its last block, the class token or the end of the text. The others need no
 query, no output and no MLP there; as keys and values they are still listened to. A whole training step of a
-small ViT takes 1.32 times as long without it (benchmarks/results/tricks.json).
+small ViT takes 1.26 times as long without it (benchmarks/results/tricks.json).
 """
 
 from .attention import attend, check_heads, merge_heads, split_heads

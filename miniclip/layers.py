@@ -122,7 +122,7 @@ def quick_gelu(x):
     y = x * sigmoid
 
     def backward(dy):
-        d = 1 - sigmoid  # dy (σ + 1.702 y (1 − σ)), step by step in one array: a sixth of the step's memory
+        d = 1 - sigmoid  # dy (σ + 1.702 y (1 − σ)), step by step in one array: a seventh of the memory
         d *= y
         d *= 1.702
         d += sigmoid
