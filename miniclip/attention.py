@@ -152,12 +152,9 @@ def attention_pool(x, p, heads):
         dfirst, d_q = q_proj(dquery.reshape(n, channels))
         dtokens[:, 0] += dfirst
         dpixels = dtokens[:, 1:] + dtokens[:, :1] / count
-        return dpixels.reshape(x.shape), {
-            "positional_embedding": dtokens.sum(0),
-            "k_proj": {"weight": dkey_weight.reshape(channels, channels), "bias": xp.zeros_like(p["k_proj"]["bias"])},
-            "q_proj": d_q,
-            "v_proj": {"weight": dvalue_weight.reshape(channels, channels), "bias": dvalues.sum(0)},
-            "c_proj": d_c,
-        }
+        d_k = {"weight": dkey_weight.reshape(channels, channels), "bias": xp.zeros_like(p["k_proj"]["bias"])}
+        d_v = {"weight": dvalue_weight.reshape(channels, channels), "bias": dvalues.sum(0)}
+        grads = {"positional_embedding": dtokens.sum(0), "k_proj": d_k, "q_proj": d_q, "v_proj": d_v, "c_proj": d_c}
+        return dpixels.reshape(x.shape), grads
 
     return y, backward

@@ -15,18 +15,13 @@ from .tree import flatten
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 
 TEXT = {"context_length": 24, "vocab_size": 1536, "width": 128, "heads": 4, "layers": 2}
+RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16}
+VIT = {"image_size": 32, "layers": 4, "width": 128, "head_width": 32, "patch_size": 4}
 MODELS = {
-    "resnet-micro": {
-        "embed_dim": 128,
-        "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16},
-        "text_cfg": {"width": 64, "heads": 2, "layers": 1},
-    },
-    "resnet-tiny": {"embed_dim": 128, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16}},
-    "resnet": {"embed_dim": 256, "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 24}},
-    "vit-tiny": {
-        "embed_dim": 128,
-        "vision_cfg": {"image_size": 32, "layers": 4, "width": 128, "head_width": 32, "patch_size": 4},
-    },
+    "resnet-micro": {"embed_dim": 128, "vision_cfg": RESNET, "text_cfg": {"width": 64, "heads": 2, "layers": 1}},
+    "resnet-tiny": {"embed_dim": 128, "vision_cfg": RESNET},
+    "resnet": {"embed_dim": 256, "vision_cfg": RESNET | {"image_size": 64, "width": 24}},
+    "vit-tiny": {"embed_dim": 128, "vision_cfg": VIT},
 }
 
 

@@ -63,12 +63,7 @@ def encode_text(params, tokens, config, recompute=False):
         dx, d_transformer = blocks(d)
         d_position = xp.zeros_like(params["positional_embedding"])
         d_position[:length] = dx.sum(0)
-        return {
-            "positional_embedding": d_position,
-            "text_projection": d_projection["weight"].T,
-            "transformer": d_transformer,
-            "token_embedding": token_embedding(dx),
-            "ln_final": d_ln_final,
-        }
+        grads = {"positional_embedding": d_position, "text_projection": d_projection["weight"].T}
+        return grads | {"transformer": d_transformer, "token_embedding": token_embedding(dx), "ln_final": d_ln_final}
 
     return features, backward

@@ -142,12 +142,8 @@ class Tokenizer:
             raise ValueError(f"captions must be a list of at least one text, not {reprlib.repr(captions)}")
         if not isinstance(vocab_size, int) or vocab_size < len(BASE) + 2:
             raise ValueError(f"vocab_size is {vocab_size!r}, but it must be an integer of at least {len(BASE) + 2}")
-        frequency = Counter(
-            word
-            for caption in captions
-            for word in words_of(caption)
-            if word not in (START, END) and len(word) <= LONGEST_WORD
-        )
+        words = (word for caption in captions for word in words_of(caption))
+        frequency = Counter(word for word in words if word not in (START, END) and len(word) <= LONGEST_WORD)
         return cls(learn_merges(frequency, vocab_size - len(BASE) - 2))
 
     @classmethod
@@ -224,11 +220,8 @@ class Tokenizer:
             ids = [self.start_token, *self.encode(text), self.end_token]
             if len(ids) > context_length and not Tokenizer._warned_of_cutting:
                 Tokenizer._warned_of_cutting = True
-                warnings.warn(
-                    f"the text {text[:40]!r}... has {len(ids)} tokens and was cut to {context_length}; "
-                    "later cuts will not be reported",
-                    stacklevel=2,
-                )
+                cut = f"the text {text[:40]!r}... has {len(ids)} tokens and was cut to {context_length}"
+                warnings.warn(f"{cut}; later cuts will not be reported", stacklevel=2)
             ids = ids[:context_length]
             ids[-1] = self.end_token
             row[: len(ids)] = ids

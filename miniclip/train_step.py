@@ -52,16 +52,14 @@ def loss_and_gradient(
     image_features, text_features = xp.concatenate(features[::2]), xp.concatenate(features[1::2])
     value, backward = loss(image_features, text_features, params["logit_scale"])
     d_image, d_text, d_logit_scale = backward()
-    starts = [0]
-    for images, _ in micro_batches:
-        starts.append(starts[-1] + len(images))
+    sizes = [len(images) for images, _ in micro_batches]
 
     def backward_of(task):
         encoder, i = task
         # What the forward pass remembered is freed as it is done.
         backward = embed(encoder, *micro_batches[i])[1] if recompute else backwards.pop(task)
         d_features = d_image if encoder == "image" else d_text
-        return flatten(backward(d_features[starts[i] : starts[i + 1]]))
+        return flatten(backward(d_features[sum(sizes[:i]) : sum(sizes[: i + 1])]))
 
     leaves = flatten(gradient.tree)
     leaves["logit_scale"][...] = d_logit_scale
@@ -74,12 +72,8 @@ def loss_and_gradient(
     for name, leaf in leaves.items():
         if is_statistic(name):
             leaf /= len(micro_batches)
-    return {
-        "loss": value,
-        "d_logit_scale": d_logit_scale,
-        "image_features": image_features,
-        "text_features": text_features,
-    }
+    features = {"image_features": image_features, "text_features": text_features}
+    return {"loss": value, "d_logit_scale": d_logit_scale, **features}
 
 
 def is_statistic(name):

@@ -47,15 +47,8 @@ def vision_transformer(images, p, config, recompute=False):
         dpatches = dx[:, 1:].reshape(n, *grid, -1)
         dimages, d_conv1 = conv1(dpatches, input_gradient)
         d_position = dx.sum(0)  # (T, D); the class is the first
-        grads = {
-            "class_embedding": d_position[0],
-            "positional_embedding": d_position,
-            "proj": d_proj["weight"].T,
-            "conv1": d_conv1,
-            "ln_pre": d_ln_pre,
-            "transformer": d_transformer,
-            "ln_post": d_ln_post,
-        }
+        grads = {"class_embedding": d_position[0], "positional_embedding": d_position, "proj": d_proj["weight"].T}
+        grads |= {"conv1": d_conv1, "ln_pre": d_ln_pre, "transformer": d_transformer, "ln_post": d_ln_post}
         return dimages.transpose(0, 3, 1, 2) if input_gradient else None, grads
 
     return features, backward
