@@ -92,7 +92,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
     def backward(dy):
         # Normalising removed the mean of x and its component along x̂: so it does to dy γ.
-        width, along = x.shape[-1], dy * normalised
+        along, width = dy * normalised, dy.shape[-1]
         dx = dy * weight
         dx -= ((dy @ weight) / width)[..., None]
         dx -= normalised * ((along @ weight) / width)[..., None]

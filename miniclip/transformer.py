@@ -34,8 +34,9 @@ def residual_block(x, p, heads, mask=None, activation=quick_gelu):
         d, d_ln_2 = ln_2(d)
         dx1 = dy + d
         d, d_attn = attn(dx1)
-        d, d_ln_1 = ln_1(d)
-        return dx1 + d, {"ln_1": d_ln_1, "attn": d_attn, "ln_2": d_ln_2, "mlp": d_mlp}
+        dx, d_ln_1 = ln_1(d)
+        dx += dx1
+        return dx, {"ln_1": d_ln_1, "attn": d_attn, "ln_2": d_ln_2, "mlp": d_mlp}
 
     return x1 + h, backward
 

@@ -1,4 +1,5 @@
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -193,3 +194,12 @@ def test_nan_comes_out_as_nan(layer):
     """A run that went wrong is found by its loss: no layer may swallow a NaN, or trip over it."""
     with np.errstate(invalid="ignore"):
         assert np.isnan(layer(np.array([[np.nan, 1.0, 2.0]]))[0][0, 0])
+
+
+def test_a_norm_does_not_keep_its_input(normal):
+    """The residual stream: twice a block, it would be a tenth of the memory of a small model's step."""
+    x = normal(3, 5)
+    there = weakref.ref(x)
+    _, backward = layer_norm(x, normal(5), normal(5))
+    del x
+    assert there() is None and backward(normal(3, 5))
