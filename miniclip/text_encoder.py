@@ -1,6 +1,8 @@
 """CLIP's text encoder: a causal Transformer, read where the text ends (Radford et al. 2021, §2.4).
 
-[start] a red fox [end] 0 0 0   ->   the features at [end], which has seen every token before it
+    [start] a red fox [end] 0 0 0   ->   the features at [end], which has seen every token before it
+
+What stands behind the end is padding: nobody looks at it.
 """
 
 from .attention import causal_mask

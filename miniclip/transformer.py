@@ -1,6 +1,9 @@
 """The Transformer of both encoders: pre-norm residual blocks (Radford et al. 2019), stacked.
 
-x = x + attention(layer_norm(x)) x = x + mlp(layer_norm(x))
+    x = x + attention(layer_norm(x))
+    x = x + mlp(layer_norm(x))
+
+Each block adds to a stream that runs through all of them; the norms stand before what they norm for, not after.
 """
 
 from .attention import self_attention

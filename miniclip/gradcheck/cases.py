@@ -67,6 +67,7 @@ def check_layer(name, seed=0, least=2, **options):
 
 
 def mask(t):
+    """The causal mask of t tokens, for these float64 cases."""
     return causal_mask(t, np, np.float64)
 
 

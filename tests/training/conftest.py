@@ -1,3 +1,5 @@
+"""What the tests of a training run share."""
+
 import pytest
 from runs import run_to_the_end
 
