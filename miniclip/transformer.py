@@ -3,7 +3,7 @@
     x = x + attention(layer_norm(x))
     x = x + mlp(layer_norm(x))
 
-Each block adds to a stream that runs through all of them; the norms stand before what they norm for, not after.
+Each block adds to a stream that runs through all of them. The norm stands before attention and MLP, not after.
 """
 
 from .attention import self_attention
