@@ -134,10 +134,14 @@ def run_classify(options):
 
 
 def run_gradcheck(options):
-    """gradcheck: every backward pass of the library against its forward pass. Exit status 1 if one is wrong."""
+    """gradcheck: backward passes, the library's or those in a file, against forward passes. 1 if one is wrong."""
     from .gradcheck import run_command
 
-    return run_command(options)
+    try:
+        return run_command(options)
+    except KeyboardInterrupt:
+        print("miniclip: interrupted.", file=sys.stderr)
+        return 130
 
 
 TRAIN = (  # flags of `train`: names, and what argparse takes
@@ -184,10 +188,19 @@ CLASSIFY = (
     ("--checkpoint", CHECKPOINT, "as for evaluate (default: emoji)"),
 )
 GRADCHECK = (
-    ("--layer", {"action": "append", "metavar": "NAME"}, "only this one, in full, or '*resnet*'; may be repeated "
-     "(default: all)"),
-    ("--method", {"action": "append", "choices": ("complex", "central", "richardson", "adjoint")},
-     "may be repeated (default: complex, central, adjoint)"),
+    ("targets", {"nargs": "*", "metavar": "FILE.py::NAME"}, "a function, a class or an object in a file of yours; "
+     "FILE.py alone is all in it that has inputs, NAME_inputs(rng) (default: the layers of the library)"),
+    ("--inputs", {"metavar": "FILE"}, "its arguments: FILE.npz, or FILE.py::function"),
+    ("--shape", {"action": "append", "metavar": "x=4x5"}, "or their shapes, for random numbers; y=4:int<10 for "
+     "integers; may be repeated"),
+    ("--backward", {"metavar": "NAME"}, "its backward in the file (default: NAME_backward)"),
+    ("--gradient", {"metavar": "NAME"}, "the gradient of a function that returns one number"),
+    ("--wrt", {"action": "append", "metavar": "NAME"}, "differentiate only this argument; may be repeated"),
+    ("--exclude", {"action": "append", "metavar": "NAME"}, "do not differentiate this one; may be repeated"),
+    ("--layer", {"action": "append", "metavar": "NAME"}, "of the library only this one, in full, or '*resnet*'; may be "
+     "repeated"),
+    ("--method", {"action": "append", "choices": ("auto", "complex", "central", "richardson", "adjoint")},
+     "may be repeated (default: auto for a file; complex, central, adjoint for the library)"),
     ("--dtype", {"choices": ("float64", "float32"), "default": "float64"},
      "precision of the backward pass (default: float64)"),
     ("--seed", {"type": int, "default": 0}, "decides sizes, numbers and cotangents (default: 0)"),
@@ -200,9 +213,9 @@ COMMANDS = (
     ("search", run_search, SEARCH, "Find emoji by a description.", '"yellow fruit" --style noto'),
     ("classify", run_classify, CLASSIFY, "Name a picture, given the possible names.",
      'picture.png --labels "a dog,a cat,a red car"'),
-    ("gradcheck", run_gradcheck, GRADCHECK, "Prove every backward pass against its forward pass: complex step, central "
-     "differences and the adjoint test at random points. Exit status 1 if one is wrong.",
-     "--layer layer_norm --method complex"),
+    ("gradcheck", run_gradcheck, GRADCHECK, "Prove a backward pass of yours, or every one of the library, against its "
+     "forward pass, by the complex step and central differences. Exit status 0: all are right; 1: one is wrong or "
+     "could not be checked; 2: bad use, or an exception.", "homework.py::batchnorm --shape x=4x5 --shape gamma=5"),
 )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from miniclip.data import shapes_data
 from miniclip.gpu import register
 from miniclip.gradcheck import check
 from miniclip.gradcheck.contract import same_bits
-from miniclip.gradcheck.numeric import Point
 from miniclip.gradcheck.random_inputs import RandomInputs
+from miniclip.tree import flatten, tree_map
 
 threadpool_limits(1)  # matrices are small here: one thread is faster, and the same everywhere
 
@@ -96,36 +96,40 @@ def prove_layer(f, *args, methods=("complex", "central", "adjoint"), exclude=(),
         assert report.ok, f"\n{report}"
         assert report.rows
 
-    point = Point(f, args, exclude)
-    y, backward = point.call(point.copies())
+    y, _ = run(f, args, np.copy)
     dy = np.random.default_rng([1, 2]).standard_normal(np.shape(y))
-    gradients = point.named(call(backward, dy))
+    y, gradients = run(f, args, np.copy, dy)
 
-    y_again, gradients_again = run(point, frozen, frozen(dy))
+    y_again, gradients_again = run(f, args, frozen, frozen(dy))
     assert same_bits(y_again, y)
     assert all(same_bits(gradients_again[name], gradients[name]) for name in gradients)
 
-    y_single, gradients_single = run(point, lambda a: a.astype(np.float32), dy.astype(np.float32))
+    y_single, gradients_single = run(f, args, lambda a: a.astype(np.float32), dy.astype(np.float32))
     for name, single, double in [("y", y_single, y)] + [(n, gradients_single[n], gradients[n]) for n in gradients]:
         assert single.dtype == np.float32, f"{name} became {single.dtype}"
         assert np.abs(single - double).max() <= 1e-3 * max(1, np.abs(double).max()), name
 
     for layout in (np.asfortranarray, spaced):
-        y_other, gradients_other = run(point, layout, layout(dy))
+        y_other, gradients_other = run(f, args, layout, layout(dy))
         for other, plain in [(y_other, y)] + [(gradients_other[n], gradients[n]) for n in gradients]:
             assert np.abs(other - plain).max() <= 1e-12 * max(1, np.abs(plain).max())
 
-    y, backward = point.call(point.copies())
-    _, backward_other = point.call({name: leaf * 0.9 for name, leaf in point.leaves.items()})
+    y, backward = f(*changed(args, np.copy))
+    _, backward_other = f(*changed(args, lambda a: a * 0.9))
     call(backward_other, dy * 0.5)
-    later = point.named(call(backward, dy))
+    later = flatten(call(backward, dy))
     assert all(same_bits(later[name], gradients[name]) for name in gradients)
 
 
-def run(point, change, dy):
-    """The layer with its arrays changed -> y, {name: gradient}."""
-    y, backward = point.call({name: change(leaf) for name, leaf in point.leaves.items()})
-    return y, point.named(call(backward, dy))
+def run(f, args, change, dy=None):
+    """The layer with its arrays of floats changed -> y, {name: gradient}."""
+    y, backward = f(*changed(args, change))
+    return y, flatten(call(backward, np.zeros_like(y) if dy is None else dy))
+
+
+def changed(args, change):
+    """The arguments with their arrays of floats changed."""
+    return tree_map(lambda leaf: change(leaf) if getattr(leaf, "dtype", np.dtype(int)).kind == "f" else leaf, args)
 
 
 def call(backward, dy):

@@ -189,19 +189,26 @@ def whole_model(params, images, tokens, config):
 
 
 def training_step(params, micro_batches, config, recompute=False):
-    """One step of training: the loss of all micro-batches, and its gradient from one flat vector."""
-    gradient = Flat(params)
-    loss = loss_and_gradient(params, micro_batches, config, gradient, recompute=recompute)["loss"]
-    return loss, lambda: (gradient.tree,)
+    """One loss over the features of all micro-batches, and the gradient of it that a step of training takes."""
+    images = [encode_image(params, images, config, training=True)[0] for images, _ in micro_batches]
+    texts = [encode_text(params, tokens, config)[0] for _, tokens in micro_batches]
+    loss, _ = clip_loss(np.concatenate(images), np.concatenate(texts), params["logit_scale"])
+
+    def backward():
+        gradient = Flat(params)
+        loss_and_gradient(params, micro_batches, config, gradient, recompute=recompute)
+        return (gradient.tree,)
+
+    return loss, backward
 
 
 for kind, config in (("ViT", VIT), ("ResNet", RESNET)):
 
     @case(f"whole model ({kind})", 1)
     def _(r, config=config):
-        return whole_model, r.parameters(config), r.images(4, config), r.tokens(4), config
+        return whole_model, r.parameters(config), r.images(3, config), r.tokens(3), config
 
     @case(f"micro-batched step ({kind})", 1)
     def _(r, config=config):
-        micro_batches = [(r.images(n, config), r.tokens(n)) for n in (4, 3)]
+        micro_batches = [(r.images(n, config), r.tokens(n)) for n in (3, 2)]
         return training_step, r.parameters(config), micro_batches, config, config is VIT

@@ -1,98 +1,117 @@
 """What must hold of a layer before its gradient is compared.
 
-Forward and backward give the same bits when they run again. Nothing that was passed in is written to. The dtype
-and shape of a gradient are those of its array. Everything is finite. For a complex step, the forward pass takes
-complex numbers. Each violation is one sentence.
+Forward and backward give the same bits when they run again. Nothing that was handed over is written to. The dtype
+and shape of a gradient are those of its array. Everything is finite. Backward is linear in its cotangent. Each
+violation is one sentence.
 """
-
-import inspect
-import re
 
 import numpy as np
 
-from ..backend import array_module, to_array_on
-from .numeric import METHODS
+from ..backend import to_array_on
+from .point import Point
+from .refusals import CannotCheck, looks_like_data
 
-NOT_ANALYTIC = re.compile(
-    r"(?:np|xp|cp|numpy)\.(?:linalg\.norm|abs|absolute|fabs|var|std|vdot|conj|conjugate|real|hypot"
-    r"|sign|float64|float32)\b|\.(?:var|std|conj|conjugate)\(|\babs\(|\bfloat\(|\bmath\.\w+"
+RANDOM = (
+    "the same input gave two outputs: something is random, or kept between calls. Hand the generator over as an "
+    "argument, or draw the mask outside."
 )
-ADVICE = "Write it without, or use method='central'."
 
 
-def check_contract(point, rng, method):
-    """Run forward and backward at a `Point` -> the random cotangent, {name: gradient}, and violations.
+class Problem(str):
+    """A violation, as a sentence. `wrong`: by backward; else it keeps the gradient from being checked."""
 
-    Gradients are float64 on the CPU, and {} where there is a violation. Raises ValueError where a backward that
-    takes no cotangent belongs to an output that is not one number.
+    wrong = True
+
+    @classmethod
+    def unchecked(cls, sentence):
+        problem = cls(sentence)
+        problem.wrong = False
+        return problem
+
+
+def check_contract(layer, rng, dtype=np.float64):
+    """Run forward and backward -> `Point`, violations. Its gradients are those that can be compared, as float64.
+
+    Raises CannotCheck where a backward that takes no cotangent belongs to an output that is not one number.
     """
-    given = point.copies()
-    y, backward = point.call(given)
-    xp = array_module(y)
-    if y.dtype != point.dtype or not xp.isfinite(y).all():
-        return None, {}, [f"the output ({y.dtype}) is not {point.dtype}, or not finite."]
-    if not same_bits(y, point.call(point.copies())[0]):
-        return None, {}, ["the same input gave two outputs: something is random, or kept between calls."]
-    if not METHODS[method].subtracts and (problem := complex_problem(point)):
-        return None, {}, [problem]
-
-    is_loss = not inspect.signature(backward).parameters
-    if is_loss and y.ndim:
-        raise ValueError(
+    point = Point(layer, layer.leaves, dtype)
+    point.is_single, point.without = False, []
+    point.gradients = dict.fromkeys(layer.names)
+    run = point.run()
+    y = point.join(run.outputs)
+    if not np.isfinite(y).all():
+        return at_once(point, Problem.unchecked("the output is not finite: choose another point."))
+    if not all(map(same_bits, run.outputs, point.run().outputs)):
+        return at_once(point, Problem.unchecked(RANDOM))
+    precision = {output.dtype for output in run.outputs}
+    if dtype != np.float64 and precision != {np.dtype(dtype)}:
+        names = ", ".join(sorted(map(str, precision)))
+        return at_once(point, Problem(f"the output ({names}) is not {np.dtype(dtype)}."))
+    if layer.is_loss and np.shape(y):
+        raise CannotCheck(
             f"the output has shape {y.shape}; a loss, or what is checked with gradient=, must return one number."
         )
 
-    def gradients_of(dy):
-        return point.named(backward() if is_loss else backward(dy))
+    point.cotangent = np.asarray(1.0 if layer.is_loss else rng.standard_normal(np.shape(y)).astype(dtype), float)
+    kinds = [output.dtype for output in run.outputs]
+    cotangents = [c.astype(kind) for c, kind in zip(point.split(point.cotangent), kinds)]
 
-    cotangent = xp.asarray(1.0 if is_loss else rng.standard_normal(y.shape), point.dtype)
-    dy = cotangent.copy()
-    gradients = {name: to_array_on("cpu")(xp.array(g)) for name, g in gradients_of(dy).items()}
-    again = gradients_of(cotangent.copy())
-    doubled = again if is_loss else gradients_of(2 * cotangent)
+    def pull(factor=1):
+        return run.pull([factor * c for c in cotangents])
 
-    before, after = point.copies() | {"dy": cotangent}, given | {"dy": dy}
-    problems = [f"{name} was written to." for name in before if not same_bits(before[name], after[name])]
-    problems += [f"backward gives no gradient of {name}." for name in point.names if name not in gradients]
-    for name, gradient in gradients.items():
-        leaf = given.get(name)
-        if name not in point.names:
-            problems.append(f"backward gives a gradient of {name}, which is no input.")
-        elif (gradient.dtype, gradient.shape) != (leaf.dtype, leaf.shape):
-            problems.append(f"{name} is {leaf.dtype} {leaf.shape}, its gradient {gradient.dtype} {gradient.shape}.")
-        elif not np.isfinite(gradient).all():
-            problems.append(f"the gradient of {name} is not finite.")
-        elif not same_bits(gradient, again[name]):
-            cause = "it accumulates between calls, or writes into what the forward pass kept"
-            problems.append(f"backward, called again, gave another gradient of {name}: {cause}.")
-        elif not is_loss and not xp.allclose(doubled[name], 2 * again[name], rtol=1e-5, atol=0):
-            cause = "dy is not used, or not used once"
-            problems.append(f"backward of twice the cotangent is not twice the gradient of {name}: {cause}.")
-    gradients = {} if problems else {name: gradients[name].astype(float) for name in point.names}
-    return cotangent.astype(np.float64), gradients, problems
+    claims = {name: None if g is None else np.array(g) for name, g in pull().items()}
+    again = pull()
+    twice = again if layer.is_loss else pull(2)
 
-
-def complex_problem(point):
-    """Why the forward pass cannot take complex numbers, in a sentence, or None."""
-    try:
-        y, _ = point.call(point.copies(np.complex128))
-    except Exception as error:  # whatever a function of real numbers may raise
-        problem = f"the forward pass cannot take complex numbers ({type(error).__name__}: {error})"
-    else:
-        if y.dtype.kind == "c":
-            return None
-        problem = f"the forward pass turns complex numbers into {y.dtype}, so a complex step sees no slope"
-    return f"{problem}{not_analytic(point.f)}. {ADVICE}"
+    point.gradients = dict.fromkeys([n for n in layer.names if n in claims or n not in layer.optional])
+    problems = [Problem(f"{name} was written to.") for name in run.written()]
+    for name in point.gradients:
+        if name not in claims:
+            problems.append(Problem(missing(name, layer.leaves[name])))
+    for name, gradient in claims.items():
+        if gradient is not None and (sentence := problem_of(name, gradient, again, twice, point, kinds)):
+            problems.append(Problem(sentence))
+            claims[name] = None
+    point.gradients = {
+        name: np.asarray(claims[name], float) for name in point.gradients if claims.get(name) is not None
+    }
+    given = [np.asarray(gradient) for gradient in claims.values() if gradient is not None]
+    point.is_single = any(kind != np.float64 for kind in [*kinds, *(gradient.dtype for gradient in given)])
+    point.without = [name for name in layer.names if name in claims and claims[name] is None and not problems]
+    return point, problems
 
 
-def not_analytic(f):
-    """ " (its source has np.abs)" where the source of f can be read and has such a function; else ""."""
-    try:
-        source = inspect.getsource(inspect.unwrap(f))
-    except (OSError, TypeError):
-        return ""
-    found = list(dict.fromkeys(match.strip("(").lstrip(".") for match in NOT_ANALYTIC.findall(source)))
-    return f" (its source has {', '.join(found)})" if found else ""
+def at_once(point, problem):
+    """What `check_contract` returns where there is nothing to compare."""
+    point.gradients = {}
+    return point, [problem]
+
+
+def missing(name, array):
+    """The sentence for a gradient that is not there."""
+    top = name.split(".")[0]
+    data = looks_like_data(name, array)
+    hint = f"{data} " if data else "If it is data, that has none, "
+    return f"backward gives no gradient of {name}. {hint}pass exclude=['{top}'], or return None for it."
+
+
+def problem_of(name, gradient, again, twice, point, kinds):
+    """What is wrong with one gradient before it is compared, in a sentence, or None."""
+    if name not in point.gradients:
+        return None if name in point.leaves else f"backward gives a gradient of {name}, which is no input."
+    leaf = point.leaves[name]
+    wanted = point.dtype if all(kind == point.dtype for kind in kinds) else gradient.dtype
+    if gradient.shape != leaf.shape or gradient.dtype != wanted:
+        return f"{name} is {point.dtype} {leaf.shape}, its gradient {gradient.dtype} {gradient.shape}."
+    if not np.isfinite(gradient).all():
+        return f"the gradient of {name} is not finite."
+    if not same_bits(gradient, again[name]):
+        cause = "it accumulates between calls, or writes into what the forward pass kept"
+        return f"backward, called again, gave another gradient of {name}: {cause}."
+    if not point.layer.is_loss and not np.allclose(twice[name], 2 * again[name], rtol=1e-5, atol=0):
+        cause = "dy is not used, or not used once"
+        return f"backward of twice the cotangent is not twice the gradient of {name}: {cause}."
+    return None
 
 
 def same_bits(a, b):

@@ -1,50 +1,106 @@
-"""Kinks: points where the slope jumps, as that of relu at 0, and where no difference gives the gradient."""
+"""Kinks: points where the slope jumps, as that of relu at 0, and where no difference gives the gradient.
+
+At a kink many gradients are right, and with several at once, as under a blank row and a bias of 0, no slope along a
+line bounds them. So a gradient that is missed where the forward pass has a kink is checked again beside it, at
+x + δ and at x − δ for a small random δ: there a right backward is right, and one with a wrong mask is wrong on one
+side or on the other.
+"""
 
 import numpy as np
 
-from .numeric import METHODS
+from .numeric import random_direction
 
 SHORT = 3e-6  # a step along which a smooth function is a parabola
+NEAR = 1e-3  # how far beside a kink, in units of the array
+TRIALS = 3  # points that may happen to lie at another kink
+
+
+def has_kink(array, u, step):
+    """Whether y has a kink within a step of x along u.
+
+    The bend (y(s) + y(−s) − 2 y(0)) / s is proportional to s where y is smooth. At a kink it does not depend on s,
+    and beside one it falls to nothing at once. Each output by itself, for those of several kinks may cancel.
+    """
+    point = array.point
+    line = point.line({array.name: u})
+    here = line(0.0)
+    weights = np.abs(point.cotangent)
+
+    def bend(s):
+        return float(np.max(weights * np.abs(line(s) + line(-s) - 2 * here), initial=0)) / s
+
+    s = 2 * max(SHORT * array.unit_step, step)
+    least = 1e-5 * max(array.scale, array.floor)
+    for _ in range(8):
+        long, short = bend(s), bend(s / 2)
+        largest = max(long, short)
+        if not np.isfinite(largest):
+            return False
+        if largest > max(least, 20 * point.noise / s) and abs(long - 2 * short) > 0.3 * largest:
+            return True
+        s /= 4
+    return False
 
 
 def at_kinks(array, entries):
     """Which of these entries are at a kink: bool (len(entries),). After four that are not, no more are tested."""
     kinks = np.zeros(len(entries), bool)
     for k, entry in enumerate(entries):
-        kinks[k] = is_kink(array, array.unit(entry))
+        kinks[k] = has_kink(array, array.unit(entry), array.step)
         if k + 1 - kinks.sum() == 4:
             break
     return kinks
 
 
-def is_kink(array, u):
-    """Whether F has a kink within a step of x along u, and backward is right about the slope at x itself.
+def right_beside(array, sides, check):
+    """The rows of an array at x + δ and x − δ where it is right at both, for one of some pairs of points, else [].
 
-    With a kink beside x, a step too short to reach it misses the claim by much less. (A wrong claim is missed by
-    as much at every step.) With a kink at x, the claim lies between the slopes of the two sides, and the second
-    difference (F(s) − 2 F(0) + F(−s)) / s², which is the same number at s, s/2 and s/4 where F is smooth, grows
-    as 1/s.
+    sides: pairs of points; check: point -> the array's `Row` there.
     """
-    line = array.point.line({array.name: u})
-    here = line(0.0)
+    for pair in sides:
+        rows = [check(point) for point in pair if point is not None]
+        if len(rows) == 2 and all(row.ok for row in rows):
+            return rows if claims_a_slope(array) else []
+    return []
 
-    def slope(s):
-        return float((array.cotangent * (line(s) - here)).sum()) / s
 
-    claimed = float(u @ array.claimed)
-    rounding = 8 * np.finfo(float).eps * float(abs(array.cotangent * here).sum())
-    reaches = METHODS[array.method].subtracts  # else the method stays at x, and only a kink there counts
-    missed = abs(array.slope(u) - claimed)
-    h = METHODS[array.method].step if reaches else SHORT
-    while h > SHORT / 1000:
-        sides = [slope(sign * h / k) for k in (1, 2, 4) for sign in (1, -1)]
-        if reaches and abs((sides[0] + sides[1]) / 2 - claimed) <= 0.1 * missed:
-            return True
-        jumps = [sides[i] - sides[i + 1] for i in (0, 2, 4)]
-        bends = [jumps[0], 2 * jumps[1], 4 * jumps[2]]
-        bent = max(bends) - min(bends) > 0.2 * max(map(abs, bends)) and max(map(abs, jumps)) > 50 * rounding / h
-        slack = 4 * rounding / h + 1e-3 * (max(sides) - min(sides))
-        if bent and h <= SHORT and min(sides) - slack <= claimed <= max(sides) + slack:
-            return True
-        h /= 10
-    return False
+def claims_a_slope(array):
+    """Whether what backward claims at a kink lies among the slopes around it, give or take three times their range.
+
+    With k kinks there are 2ᵏ slopes around the point, of which a few are looked at.
+    """
+    rng, point = np.random.default_rng([*b"slopes around"]), array.point
+    around = [point.replaced(leaves) for _ in range(8) for leaves in beside(point, rng)] if array.missed() else []
+    for finding in array.missed()[:3]:
+        u = {array.name: array.unit(finding.index)}
+        slopes = [place.slope(u, "central", 0.1 * array.unit_step) for place in around]
+        slopes = [slope for slope in slopes if np.isfinite(slope)]
+        low, high = min(slopes, default=np.nan), max(slopes, default=np.nan)
+        reach = 3 * (high - low) + 10 * NEAR * array.scale
+        if not low - reach <= finding.claimed <= high + reach:
+            return False
+    return True
+
+
+def beside(point, rng):
+    """The arrays at x + δ and x − δ."""
+    offsets = {}
+    for name in point.names:
+        shape = point.leaves[name].shape
+        offsets[name] = NEAR * point.unit(name) * random_direction(rng, point.leaves[name].size).reshape(shape)
+    return [{name: point.leaves[name] + sign * offsets[name] for name in offsets} for sign in (1, -1)]
+
+
+def neighbours(point):
+    """Pairs of points x + δ and x − δ, with what backward claims there; None where the layer cannot be evaluated."""
+    rng = np.random.default_rng([*b"neighbours"])
+    for _ in range(TRIALS):
+        yield [evaluated(point, leaves) for leaves in beside(point, rng)]
+
+
+def evaluated(point, leaves):
+    """The point with these arrays, or None where something is not finite or raises."""
+    try:
+        return point.moved(leaves)
+    except Exception:  # whatever a function may raise beside the point that it was made for
+        return None

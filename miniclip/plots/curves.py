@@ -1,4 +1,4 @@
-"""Figures of numbers: the curves of a training run, matrices of pairs, and the error of a derivative.
+"""Figures of numbers: the curves of a training run, matrices of pairs, Jacobians, and the error of a derivative.
 
 Each takes plain arrays and returns a matplotlib Figure, to save or to show (a notebook says %matplotlib
 inline and ends its cell with it); given ax or axes, it draws there. pyplot is never used, so nothing
@@ -119,6 +119,48 @@ def gradient_matrices(similarity, probability, gradient, names=None, pictures=No
         bar = ax.figure.colorbar(image, ax=ax, orientation="horizontal", shrink=0.9, pad=0.04, ticks=MaxNLocator(4))
         bar.set_label(label, fontsize=9)
     return axes[0].figure
+
+
+def jacobian(both, axes=None):
+    """∂y/∂x as backward claims it, as the forward pass has it, and their difference. -> Figure
+
+    both: what gradcheck.jacobians gives of one array. Rows are the entries of y, columns those of x. All on one scale
+    of colours; a small difference is multiplied by a power of ten, and its worst entry framed.    axes: three Axes.
+    """
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
+
+    rows, columns = both.claimed.shape
+    axes = _axes(10.5, 4.2 if rows > columns / 2 else 3.2, 1, 3, layout="constrained") if axes is None else axes
+    limit = max(np.abs(both.claimed).max(), np.abs(both.numeric).max()) or 1.0
+    difference = both.claimed - both.numeric
+    apart = np.abs(difference).max()
+    is_seen = apart > 1e-9 * limit  # else it is rounding
+    zoom = 10 ** int(np.log10(limit / apart)) if is_seen else 1
+    times = f" × {zoom:,}" if zoom > 1 else ""
+    panels = (
+        (both.claimed, "claimed by backward"),
+        (both.numeric, f"by the forward pass ({both.method})"),
+        (difference * zoom, f"difference{times} (at most {apart:.2g})"),
+    )
+    for ax, (matrix, title) in zip(axes, panels):
+        shape = "equal" if 1 / 3 < rows / columns < 3 else "auto"
+        image = ax.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=shape, interpolation="nearest")
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel(_entries(both.names[1], both.shape_in), parse_math=False)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+    axes[0].set_ylabel(_entries(both.names[0], both.shape_out), parse_math=False)
+    axes[0].figure.colorbar(image, ax=list(axes), shrink=0.8, pad=0.02).set_label("∂y / ∂x")
+    if is_seen:
+        row, column = both.worst
+        axes[2].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec=ORANGE, lw=2, clip_on=False))
+    return axes[0].figure
+
+
+def _entries(name, shape):
+    """The label of an axis of a Jacobian."""
+    return f"entries of {name}, {' × '.join(map(str, shape))}" if shape else name
 
 
 def v_curve(curves, title="Error of a derivative against its step", ax=None):

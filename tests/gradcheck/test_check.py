@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miniclip.attention import attention_pool
-from miniclip.gradcheck import CASES, check, check_layer, v_curve
+from miniclip.gradcheck import CASES, assert_gradients, check, check_layer, v_curve
 from miniclip.layers import layer_norm, linear, relu, softmax
 from miniclip.transformer import residual_block
 
-METHODS = ["complex", "central", "richardson", "adjoint"]
+METHODS = ["auto", "complex", "central", "richardson", "adjoint"]
 
 
 def draw(*shape, seed=7):
@@ -72,7 +72,7 @@ def test_small_and_large_numbers(scale):
 def test_the_report_reads_as_a_table():
     report = check(linear, draw(3, 4), draw(5, 4), draw(5))
     lines = str(report).splitlines()
-    assert lines[0].startswith("linear: complex, ok, worst error ")
+    assert lines[0].startswith("linear: auto, ok, 15 digits proven, worst error ")
     assert [line.split()[0] for line in lines[1:]] == ["array", "x", "weight", "bias"]
     assert "5 × 4" in lines[3] and all(line.endswith("ok") for line in lines[2:])
     assert [len(line) for line in lines[2:]] == [len(lines[2])] * 3  # columns stand below each other
@@ -83,11 +83,27 @@ def test_the_report_reads_as_a_table():
 
 def test_the_report_in_a_notebook_and_as_json():
     right, wrong = check(softmax, X), check(lambda x: (3 * x, lambda dy: 4 * dy), X)
-    assert "softmax: complex, ok" in right._repr_html_() and "3 × 6" in right._repr_html_()
+    assert "softmax: auto, ok" in right._repr_html_() and "3 × 6" in right._repr_html_()
     assert "&lt;lambda&gt;" in wrong._repr_html_() and "Probably: " in wrong._repr_html_()
     assert json.loads(json.dumps(right.to_json(), allow_nan=False))["ok"]
     failed = check(random_forward, X).to_json()
     assert failed["ok"] is False and failed["max_error"] is None and json.dumps(failed, allow_nan=False)
+
+
+def test_a_report_is_true_where_all_is_right_and_shows_its_table():
+    right, wrong = check(softmax, X), check(lambda x: (3 * x, lambda dy: 4 * dy), X)
+    assert right and not wrong and repr(wrong) == str(wrong) and "WRONG: x[" in repr(wrong)
+    assert assert_gradients(softmax, X).ok
+    with pytest.raises(AssertionError, match=r"(?s)gradient.*WRONG: x\["):
+        assert_gradients(lambda x: (3 * x, lambda dy: 4 * dy), X)
+    assert "inf" not in check(random_forward, X).headline
+
+
+def test_two_numbers_are_shown_with_the_digits_in_which_they_differ():
+    report = check(lambda x: (x * 3, lambda dy: dy * (3 + 3e-10)), X)
+    note = next(report.rows[0].notes())
+    claimed, found = note.split(" is ")[1].rstrip(".").split(", should be ")
+    assert claimed != found and float(claimed) == pytest.approx(float(found), rel=1e-8)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -98,7 +114,7 @@ def test_a_wrong_entry_is_named_with_both_numbers(method):
     (row,) = report.rows
     assert not report.ok and row.index == (2,) and report.max_error > 0.1
     assert row.claimed == pytest.approx(2 * row.found)
-    assert f"WRONG: x[2] is {row.claimed}, should be {row.found}" in str(report)
+    assert f"WRONG: x[2] is {row.claimed:.4g}, should be {row.found:.4g}" in str(report)
 
 
 def test_arrays_in_trees_are_named_as_in_a_state_dict():
@@ -114,7 +130,7 @@ def test_large_arrays_are_looked_at_in_a_few_places_and_as_a_whole():
         return linear(x, weight)
 
     assert check(counted, draw(2, 50), draw(50, 50), entries=5).ok
-    assert len(calls) < 20
+    assert len(calls) < 45
 
 
 def test_the_same_seed_gives_the_same_report():
@@ -126,7 +142,7 @@ def test_the_tolerance_can_be_chosen():
     def linear_by_a_millionth(x):
         return 2 * x, lambda dy: dy * (2 + 1e-6)
 
-    assert not check(layer_norm, X, W, B, method="central", tolerance=1e-15).ok
+    assert check(layer_norm, X, W, B, method="central", tolerance=1e-15).verdict == "could not be checked"
     assert check(linear_by_a_millionth, X, tolerance=1e-5).ok
     assert not check(linear_by_a_millionth, X).ok
 
@@ -201,8 +217,12 @@ def test_the_backward_pass_in_single_precision():
 @pytest.mark.parametrize(
     "f, args, options, sentence",
     [
-        (softmax, [X], {"method": "guess"}, "method is 'guess'; choose one of complex, adjoint, central, richardson"),
-        (softmax, [X.astype(np.float32)], {}, r"x, float32 \(3, 6\), must be float64, not empty, and finite"),
+        (
+            softmax,
+            [X],
+            {"method": "guess"},
+            "method is 'guess'; choose one of auto, complex, adjoint, central, richardson",
+        ),
         (lambda x, p: layer_norm(x, **p), [X, {"weight": W, "bias": B * np.nan}], {}, "p.bias, float64 .*and finite"),
         (lambda ids: (ids, lambda dy: dy), [np.array([1, 2])], {}, "nothing to differentiate"),
         (softmax, [X], {"exclude": ["*"]}, "nothing to differentiate"),
@@ -259,10 +279,9 @@ def with_another_gradient(x, p):
         (writes_into_its_input, [X], "x was written to"),
         (writes_into_a_parameter, [X, {"weight": W}], "p.weight was written to"),
         (accumulates, [X], "backward, called again, gave another gradient of x"),
-        (lambda x: (x.astype(np.float32), lambda dy: dy), [X], "the output (float32) is not float64"),
         (lambda x: (x * 1, lambda dy: dy.astype(np.float32)), [X], "its gradient float32 (3, 6)"),
         (lambda x: (x * 1, lambda dy: dy.T), [X], "x is float64 (3, 6), its gradient float64 (6, 3)"),
-        (lambda x, w: (x @ w, lambda dy: (dy @ w.T, {})), [X, draw(6, 3)], "backward gives no gradient of w"),
+        (lambda x, w: (x @ w, lambda dy: (dy @ w.T,)), [X, draw(6, 3)], "backward gives no gradient of w"),
         (with_another_gradient, [X, {"b": B}], "a gradient of p.extra, which is no input"),
         (lambda x: (x * 1, lambda dy: (dy, dy)), [X], "which is no input"),
         (lambda x: (np.log(x), lambda dy: dy / x), [-np.ones(3)], "not finite"),
@@ -289,8 +308,8 @@ def test_a_kink_is_called_a_kink(x, method):
     at = np.array([0.7, x, -0.4])
     report = check(relu, at, method=method)
     assert report.ok, f"\n{report}"
-    if method in ("central", "richardson"):
-        assert report.rows[0].verdict == "kink" and "(1 of 3 looked at)" in report.rows[0].why
+    if method in ("central", "richardson") and not x:
+        assert report.rows[0].verdict == "kink" and "On both sides of it backward is right" in report.rows[0].why
     other_side = check(lambda x: (relu(x)[0], lambda dy: dy * (x >= 0)), at, method=method)
     assert other_side.ok, f"\n{other_side}"
     assert x or "kink" in (report.rows[0].verdict, other_side.rows[0].verdict)  # a complex step is on one side
@@ -335,4 +354,4 @@ def test_the_curve_falls_by_the_order_of_the_method_until_rounding_rises():
 
 def test_the_curve_of_what_breaks_the_contract_is_refused():
     with pytest.raises(ValueError, match="no curve to draw: backward gives no gradient of w"):
-        v_curve(lambda x, w: (x @ w, lambda dy: (dy @ w.T, {})), X, draw(6, 3))
+        v_curve(lambda x, w: (x @ w, lambda dy: (dy @ w.T,)), X, draw(6, 3))

@@ -1,12 +1,17 @@
-"""The command gradcheck, as it is typed."""
+"""The command gradcheck for the layers of the library, as it is typed."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
+from commands import python
 from PIL import Image
 
 from miniclip.cli import main
-from miniclip.gradcheck import CASES
+from miniclip.gradcheck import CASES, command
 from miniclip.layers import linear
 
 
@@ -43,7 +48,9 @@ def test_what_is_wrong_is_shown_in_full_with_exit_status_1(wrong_linear, capsys)
     assert main(["gradcheck", "--layer", "linear", "--layer", "relu", "--method", "complex"]) == 1
     printed = capsys.readouterr().out
     assert "WRONG: bias[" in printed and "it is 2 times what it should be" in printed
-    assert printed.splitlines()[-1] == "1 of 2 checks are wrong."
+    assert printed.splitlines()[-1] == "Not right: 1 of 2 checks."
+    row = next(line for line in printed.splitlines() if line.startswith("linear "))
+    assert row.endswith("WRONG") and "inf" not in printed
 
 
 @pytest.mark.parametrize("layer, status", [("linear", 1), ("relu", 0)])
@@ -76,3 +83,59 @@ def test_what_is_refused(capsys, tmp_path, monkeypatch, arguments, sentence):
     assert main(["gradcheck", *arguments]) == 2
     captured = capsys.readouterr()
     assert sentence in captured.err and captured.err.count("\n") == 1 and not captured.out
+
+
+def test_a_refusal_is_json_too(capsys):
+    assert main(["gradcheck", "--layer", "lstm", "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is False and found["error"].startswith("there is no layer 'lstm'")
+
+
+def test_many_layers_are_checked_by_processes_and_printed_in_order(capsys, monkeypatch):
+    """The same reports as by one process."""
+    layers = ["--layer", "*softmax*", "--layer", "mlp*", "--layer", "relu", "--method", "adjoint", "--method", "auto"]
+
+    def found():
+        assert main(["gradcheck", *layers, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)["reports"]
+
+    monkeypatch.setattr(command, "ProcessPoolExecutor", None)
+    alone = found()
+    monkeypatch.undo()
+    monkeypatch.setattr(command, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr(command, "cpu_count", lambda: 2)
+    monkeypatch.setattr(command, "QUICK", 5)
+    assert found() == alone
+    names = ["relu", "softmax", "mlp (quick_gelu)", "mlp (gelu)"]
+    assert [report["function"] for report in alone] == [name for name in names for _ in range(2)]
+
+
+def end_process(*task):
+    os._exit(1)
+
+
+def test_a_process_that_is_ended_from_outside(capsys, monkeypatch):
+    monkeypatch.setattr(command, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr(command, "cpu_count", lambda: 2)
+    monkeypatch.setattr(command, "check_case", end_process)
+    assert main(["gradcheck", "--layer", "relu", "--method", "auto"]) == 2
+    assert capsys.readouterr().err == "miniclip: one of the processes was ended from outside: is there enough memory?\n"
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_processes_with_one_line():
+    words = [sys.executable, "-u", "-m", "miniclip", "gradcheck"]
+    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not run.stdout.readline().startswith("layer_norm"):
+        assert run.poll() is None
+    os.killpg(run.pid, signal.SIGINT)
+    _, err = run.communicate(timeout=10)  # ends when none of the processes holds the pipes any more
+    assert run.returncode == 130 and err == "miniclip: interrupted.\n"
+
+
+@pytest.mark.slow
+def test_the_whole_library():
+    done = python("gradcheck")
+    assert done.returncode == 0 and not done.stderr
+    rows = [line[:30].rstrip() for line in done.stdout.splitlines() if line.endswith("  ok")]
+    assert rows == list(CASES) and f"All {3 * len(CASES)} checks are right" in done.stdout

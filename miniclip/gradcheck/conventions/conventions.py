@@ -1,0 +1,174 @@
+"""How people write a forward pass and its backward pass, and how both are called.
+
+    y, backward = f(x, w)                                      a layer that returns its own backward
+    y, cache = forward(x, w); dx, dw = backward(dy, cache)     check(forward, x, w, backward=backward)
+    loss, gradients = f(x, w)                                  a loss with its gradients
+    loss = f(x, w); dx, dw = gradient(x, w)                    check(f, x, w, gradient=gradient)
+
+What f returned decides, once it has run.
+"""
+
+import inspect
+import types
+from typing import NamedTuple
+
+from ..refusals import MANNERS, CannotCheck
+from .arguments import children
+from .arrays import described, is_array, is_tensor, kind
+from .naming import resolve
+from .objects import OUTPUT_NAMES
+from .pairs import with_backward
+from .returned import Outputs, Read, is_one_number, leaves_of
+from .torch_layer import with_autograd
+
+
+class Call(NamedTuple):
+    """One call of a forward pass: the function's name, its arguments, and what was handed over beside it."""
+
+    name: str
+    arguments: dict  # {name: argument}
+    again: object  # () -> args, kwargs: the same arrays with new constants
+    backward: object = None
+    gradient: object = None
+    is_explicit: bool = False  # whether backward was handed over, and is not a method of f
+    subject: object = None  # the object whose methods these are
+    tensors: dict = {}  # {name: tensor} whose gradients are torch's
+
+
+def read_result(result, call):
+    """The `Read` of what a forward pass returned. Raises CannotCheck where it is of no known manner."""
+    if call.gradient is not None:
+        return with_gradient(result, call)
+    if call.backward is not None and not callable(call.backward):
+        raise CannotCheck(
+            f"backward= is {described(call.backward)}: hand over the function, backward=f, not backward=f(x)."
+        )
+    if result is None and call.subject is not None:  # some leave it on the object
+        result = next((getattr(call.subject, name) for name in OUTPUT_NAMES if hasattr(call.subject, name)), None)
+    parts = list(result) if isinstance(result, (tuple, list)) and len(result) > 1 else []
+    if parts and is_function(parts[-1]) and not call.is_explicit:
+        return own_backward(parts[0] if len(parts) == 2 else tuple(parts[:-1]), parts[-1], call)
+    if call.backward is not None:
+        return with_backward(result, call)
+    if call.tensors and any(is_tensor(y) for _, y in leaves_of(result)):
+        return with_autograd(result, call.tensors)
+    if parts and (split := loss_and_gradients(parts)):
+        loss, gradients = split
+        return Read(Outputs(loss), lambda cotangents: gradients, True, may_omit=True)
+    if call.subject is not None and is_one_number(result):  # the gradients may be on the object
+        return Read(Outputs(result), lambda cotangents: None, True, may_omit=True)
+    raise CannotCheck(refusal(result, parts, call))
+
+
+def is_function(x):
+    return callable(x) and not is_array(x)
+
+
+def loss_and_gradients(parts):
+    """(loss, gradients) where one is a number and all the rest are arrays or trees of arrays of floats, else None.
+
+    The gradients may come first where they are in a dict or a list.
+    """
+    first, *rest = parts
+    if is_one_number(first) and all(holds_floats(part) for part in rest):
+        return first, rest[0] if len(rest) == 1 else tuple(rest)
+    if len(rest) == 1 and is_one_number(rest[0]) and holds_floats(first) and children(first):
+        return rest[0], first
+    return None
+
+
+def holds_floats(x):
+    """Whether x is an array of floats, or a tree of arrays of floats and None, as gradients are."""
+    parts = children(x)
+    if not parts or kind(x) in ("f", "c"):  # complex where the arguments are
+        return kind(x) in ("f", "c")
+    return all(part is None or holds_floats(part) for part in parts.values())
+
+
+def refusal(result, parts, call):
+    """What f returned, and what is taken instead: a sentence."""
+    what = call.name
+    if result is None:
+        return f"{what} returned nothing (None): does its last line say return? {MANNERS}"
+    if is_function(result):
+        return f"{what} returned a function and no output: return both, y, backward. {MANNERS}"
+    if parts and is_function(parts[0]):
+        return f"{what} returned a function first: return the output first, y, backward. {MANNERS}"
+    if parts:
+        shown = ", ".join(described(part) for part in parts)
+        return (
+            f"{what} returned {len(parts)} values ({shown}) and no function: if the last is a cache, hand over what "
+            f"takes it, check({what}, …, backward=backward). {MANNERS}"
+        )
+    if is_one_number(result):
+        return f"{what} returned one number and no gradient of it: check({what}, …, gradient=its_gradient). {MANNERS}"
+    if is_array(result):
+        return (
+            f"{what} returned an array, {described(result)}, and no backward pass: return y, backward, or hand it "
+            f"over, check({what}, …, backward=backward). {MANNERS}"
+        )
+    return f"{what} returned {described(result)}. {MANNERS}"
+
+
+def parameters_of(function):
+    """(least, most) number of arguments in order that a function takes."""
+    if type(function) is types.FunctionType and not hasattr(function, "__wrapped__"):  # the same, and quicker
+        code = function.__code__
+        most = float("inf") if code.co_flags & inspect.CO_VARARGS else code.co_argcount
+        return code.co_argcount - len(function.__defaults__ or ()), most
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return 1, float("inf")
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    most = float("inf") if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional)
+    return sum(p.default is p.empty for p in positional), most
+
+
+def one_number(y, call):
+    """Raise CannotCheck where an output is not one number."""
+    if not is_one_number(y):
+        shown = f"has shape {tuple(y.shape)}" if is_array(y) else f"is {described(y)}"
+        raise CannotCheck(
+            f"{call.name}: the output {shown}; a loss, or what is checked with gradient=, must return one number."
+        )
+
+
+def own_backward(y, backward, call):
+    """y, backward = f(…): backward takes a cotangent for each output, or all in one; that of a loss takes nothing."""
+    least, most = parameters_of(backward)
+    if most == 0 and isinstance(y, tuple) and is_one_number(y[0]):
+        y = y[0]  # loss, accuracy, backward
+    outputs = Outputs(y)
+    count = len(outputs.arrays)
+    if most == 0 or least == 0 and count == 1 and most < float("inf") and is_one_number(outputs.given[0]):
+        one_number(y, call)
+        return Read(outputs, lambda cotangents: backward(), True)
+    if not count:
+        raise CannotCheck(f"{call.name} returned {described(y)} where its output is due. {MANNERS}")
+    if isinstance(y, dict) and least == count and (names := by_key(backward, y)):
+        return Read(outputs, lambda cotangents: backward(**dict(zip(names, cotangents))), False)
+    if count > 1 and least <= count <= most:
+        return Read(outputs, lambda cotangents: backward(*cotangents), False)
+    if count == 1:  # also where there are integers beside it
+        return Read(outputs, lambda cotangents: backward(*cotangents), False)
+    return Read(outputs, lambda cotangents: backward(outputs.filled(cotangents)), False)
+
+
+def by_key(backward, y):
+    """The parameters of backward in the order of the dict of outputs whose names they bear, or []."""
+    meant = {resolve(name, y): name for name in inspect.signature(backward).parameters}
+    return [meant[key] for key in y] if meant.keys() == y.keys() else []
+
+
+def with_gradient(result, call):
+    """f returns one number, and its gradient is handed over: a function of the same arguments, or its value."""
+    one_number(result, call)
+
+    def pull(cotangents):
+        if not callable(call.gradient):
+            return call.gradient
+        args, kwargs = call.again()
+        return call.gradient(*args, **kwargs)
+
+    return Read(Outputs(result), pull, True, may_omit=True)

@@ -1,0 +1,36 @@
+"""Arguments without a gradient that are no fault: the examples, labels and masks of a loss, the input of a network."""
+
+import re
+
+from ..refusals import looks_like_data
+from .arguments import children
+from .object_arrays import parts_of
+from .objects import BACKWARDS, LEARNED, method_of
+
+EXAMPLES = re.compile(r"(x|y|t|data|inputs?|images?|features?|samples?|batch|examples?)(_\w+)?", re.IGNORECASE)
+
+
+def is_data(name, leaves, claimed, returned):
+    """Whether an argument is data where a loss gives gradients of others alone.
+
+    Its name or its values say so; or one array was returned, the gradient of one argument of a function of many, and
+    not that of a weight where this is the bias.
+    """
+    if EXAMPLES.fullmatch(name) or any(looks_like_data(name, leaf) for leaf in leaves):
+        return True
+    is_one = not children(returned)
+    return is_one and not (LEARNED.fullmatch(name) and any(LEARNED.fullmatch(other) for other in claimed))
+
+
+def is_network(subject):
+    """Whether an object holds layers, or the parameters of several, and may give no gradient of its input."""
+    parts, seen = list(parts_of(subject).items()), set()
+    while parts:
+        step, part = parts.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if method_of(part, BACKWARDS) is not None or re.search(r"[A-Za-z]_?\d+$", str(step)):
+            return True
+        parts += parts_of(part).items()
+    return False

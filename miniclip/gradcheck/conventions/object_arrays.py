@@ -1,0 +1,144 @@
+"""The arrays that an object holds, layers within it included, and where it holds their gradients."""
+
+import inspect
+
+from .arrays import is_array, is_float, is_number_list
+from .naming import plain_names, resolve
+
+VALUES = (".data", ".value", ".val", ".array")  # of a parameter that is an object of its own
+CONTAINERS = ("params", "parameters", "weights", "biases", "param", "_params", "_parameters", "theta", "model", "coefs")
+GRADIENTS = ("grads", "grad", "gradients", "gradient", "_grads", "dparams", "d_params", "param_grads")
+
+
+class Place:
+    """Where an object holds an array: the path to it, attributes ("." + name) and keys, and what it is called."""
+
+    def __init__(self, path, value):
+        self.path, self.value = path, value
+        steps = [str(step).removeprefix(".") for step in path]
+        if len(steps) > 1 and path[-1] in VALUES:
+            steps.pop()  # W.data is W
+        self.full_name = ".".join(steps)
+        named = [isinstance(step, str) for step in (*path[1:], "")]  # params["W"] is W, params[0] is params.0
+        self.name = ".".join(
+            step for i, step in enumerate(steps) if step not in CONTAINERS or i == len(steps) - 1 or not named[i]
+        )
+
+
+def follow(subject, path):
+    """The object at the end of a path from `subject`, or None."""
+    for step in path:
+        try:
+            subject = getattr(subject, step[1:]) if is_attribute(step) else subject[step]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            return None
+    return subject
+
+
+def parts_of(x):
+    """{step: part} of an object of the user's, a dict, or a list."""
+    if isinstance(x, dict):
+        return x
+    if isinstance(x, (list, tuple)):
+        return dict(enumerate(x))
+    if isinstance(x, type) or callable(x) and not hasattr(x, "__dict__") or inspect.isroutine(x) or inspect.ismodule(x):
+        return {}
+    if type(x).__module__.partition(".")[0] in ("numpy", "builtins", "torch", "cupy"):
+        return {}
+    slots = [name for cls in type(x).__mro__ for name in getattr(cls, "__slots__", ()) if hasattr(x, name)]
+    return {f".{name}": getattr(x, name) for name in [*getattr(x, "__dict__", {}), *slots]}
+
+
+def places_in(subject):
+    """The `Place` of every array or list of floats, and of every float, that an object and its layers hold."""
+    found, seen, queue = [], set(), [((), subject)]
+    while queue:
+        path, x = queue.pop(0)
+        if is_float(x):
+            found.append(Place(path, x))
+        elif id(x) not in seen and len(path) < 8:
+            seen.add(id(x))
+            queue += [((*path, step), part) for step, part in parts_of(x).items()]
+    return found
+
+
+def gradient_at(subject, place):
+    """The gradient that an object holds for one of its parameters, or None: W.grad, dW, grads["W"], grads["dW"]."""
+    path = place.path
+    if path[-1] in VALUES:  # a parameter object
+        owner = follow(subject, path[:-1])
+        for name in ("grad", "gradient", "g", "d"):
+            held = getattr(owner, name, None)
+            if held is not None and not callable(held):
+                return held
+        path = path[:-1]
+    for i in reversed(range(len(path))):
+        if not is_attribute(path[i]):
+            continue  # a key of self.params
+        holder = attributes(follow(subject, path[:i]))
+        for gradient, keys, around in held_near(holder, path[i][1:], path[i + 1 :]):
+            for key in keys:
+                gradient, around = entry_of(gradient, key, around), follow(around, [key])
+            if is_array(gradient) or isinstance(gradient, float) or is_number_list(gradient):
+                return gradient
+        return None
+    return None
+
+
+def held_near(holder, name, keys):
+    """Where the gradient of holder.name, or of what `keys` lead to from there, may be: (container, keys, its like)."""
+    value = holder.get(name)
+    for other in partners(name, holder):  # self.dW, or self.dW[0] for self.W[0]
+        yield holder[other], keys, value
+    if keys and name not in CONTAINERS:  # self.m["W"] of an optimiser, and self.x of a cache, are no parameters
+        return
+    for other in GRADIENTS:  # self.grads["W"] for self.W and for self.params["W"]
+        if other in holder:
+            yield (holder[other], keys, value) if keys else (holder[other], [name], None)
+    if keys and isinstance(keys[0], str):  # self.dW for self.params["W"]
+        for other in partners(keys[0], holder):
+            yield holder[other], keys[1:], follow(value, keys[:1])
+
+
+def partners(name, holder):
+    """The attributes of which `name` says that they hold its gradient."""
+    plain = name.lstrip("_")
+    named = {other: plain_names(other.lstrip("_"))[1:] for other in holder if other != name}
+    exact = [other for other, meant in named.items() if plain in meant or other == f"g{plain}"]
+    loose = [other for other, meant in named.items() if plain.lower() in map(str.lower, meant)]
+    return exact or (loose if len(loose) == 1 else [])
+
+
+def is_attribute(step):
+    return isinstance(step, str) and step.startswith(".")
+
+
+def attributes(x):
+    return {step[1:]: part for step, part in parts_of(x).items() if is_attribute(step)}
+
+
+def entry_of(gradients, key, container):
+    """The entry for `key` in a dict or list of gradients, or None; in a list, by the order of the dict `container`."""
+    if isinstance(gradients, dict):
+        names = [name for name in gradients if key in plain_names(name)] or [resolve(key, gradients)]
+        return gradients.get(names[0])
+    if isinstance(gradients, (list, tuple)):
+        order = list(container) if isinstance(container, dict) else list(range(len(container or ())))
+        return gradients[order.index(key)] if key in order and len(gradients) == len(order) else None
+    return None
+
+
+def put(subject, path, value):
+    """Replace what stands at the end of a path."""
+    owner, last = follow(subject, path[:-1]), path[-1]
+    if is_attribute(last):
+        setattr(owner, last[1:], value)
+    else:
+        owner[last] = value
+
+
+def is_gradient_of(place, places):
+    """Whether an array is itself the gradient of another: dW where there is a W."""
+    last = str(place.path[-1]).removeprefix(".")
+    others = {str(p.path[-1]).removeprefix(".") for p in places if p.path[:-1] == place.path[:-1]} - {last}
+    return last in ("grad", "gradient") or any(name in others for name in plain_names(last)[1:])

@@ -1,0 +1,146 @@
+"""Random numbers that are the same in every call: global states, and the generators that a function reaches.
+
+A function that draws its dropout mask inside is another function in every call, and has no slopes. So the global
+states (of NumPy, `random`, torch) and every generator that is found in the closure of the function, in the globals
+that its code names, or in the attributes of an object start each call from the same state. Afterwards they are put
+back to what they were.
+"""
+
+import functools
+import pickle
+import random
+import sys
+import types
+
+import numpy as np
+
+from .arrays import is_tensor, torch_module
+
+LIBRARIES = {"numpy", "scipy", "torch", "cupy", "matplotlib", "PIL", "pytest", *sys.stdlib_module_names} - {"__main__"}
+DEEPEST, MOST = 8, 20_000  # how far, and in how many objects, a generator is looked for
+
+
+class RandomStates:
+    """The states of all generators that the given functions and objects can reach.
+
+    `.draws`: whether a call has been seen to change one; until `settle` has seen that none does, they are all kept.
+    """
+
+    def __init__(self, *roots):
+        self.sources = [(np.random.get_state, np.random.set_state), (random.getstate, random.setstate)]
+        if torch_module():
+            self.sources.append((torch_module().get_rng_state, torch_module().set_rng_state))
+        self.sources += [access(generator) for generator in find_generators(roots)]
+        self.start, self.draws = self.read(), True
+
+    def read(self):
+        return [get() for get, _ in self.sources]
+
+    def write(self, states):
+        for (_, put), state in zip(self.sources, states):
+            put(state)
+
+    def call(self, f, states=None):
+        """f() with everything random at `states`, by default the start -> its result, and the states after it.
+
+        What is random is as it was before when this returns.
+        """
+        if not self.draws:
+            return f(), None
+        before = self.read()
+        self.write(states or self.start)
+        try:
+            return f(), self.read()
+        finally:
+            self.write(before)
+
+    def settle(self, states):
+        """Note whether anything had been drawn, given the states after some calls; if not, they need not be kept."""
+        self.draws = any(as_bytes(after) != as_bytes(self.start) for after in states)
+
+
+def as_bytes(states):
+    return [state.numpy().tobytes() if is_tensor(state) else pickle.dumps(state) for state in states]
+
+
+def states_in(roots):
+    """The states of all generators that objects can reach, to be compared with those of a copy that has been used."""
+    return sorted(as_bytes(access(generator)[0]() for generator in find_generators(roots)))
+
+
+def is_generator(x):
+    torch = torch_module()
+    kinds = (np.random.Generator, np.random.RandomState, random.Random)
+    return isinstance(x, kinds) or bool(torch) and isinstance(x, torch.Generator)
+
+
+def access(generator):
+    """How the state of a generator is read, and how it is written."""
+    if isinstance(generator, np.random.Generator):
+        bits = generator.bit_generator
+        return lambda: bits.state, lambda state: setattr(bits, "state", state)
+    if isinstance(generator, random.Random):
+        return generator.getstate, generator.setstate
+    return generator.get_state, generator.set_state
+
+
+def find_generators(roots):
+    """The random generators that functions and objects can reach, each once."""
+    found, seen, level = [], set(), list(roots)
+    for _ in range(DEEPEST):
+        reached = []
+        for x in level:
+            if id(x) in seen or len(seen) > MOST:
+                continue
+            seen.add(id(x))
+            if is_generator(x):
+                found.append(x)
+            else:
+                reached += reach(x)
+        level = reached
+    return found
+
+
+def reach(x):
+    """What a function's code, or an object, refers to."""
+    if isinstance(x, types.MethodType):
+        return [x.__func__, x.__self__]
+    if isinstance(x, types.FunctionType):
+        if is_of_library(x.__module__):
+            return []
+        cells = [cell.cell_contents for cell in x.__closure__ or () if cell_is_filled(cell)]
+        named = [x.__globals__[name] for name in names_in(x.__code__) if name in x.__globals__]
+        inside = [vars(m)[name] for m in named if isinstance(m, types.ModuleType) and not is_of_library(m.__name__)
+                  for name in names_in(x.__code__) if name in vars(m)]  # fmt: skip
+        wrapped = [x.__wrapped__] if hasattr(x, "__wrapped__") else []
+        return [*cells, *named, *inside, *(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values(), *wrapped]
+    if isinstance(x, functools.partial):
+        return [x.func, *x.args, *x.keywords.values()]
+    if isinstance(x, dict):
+        return list(x.values())
+    if isinstance(x, (list, tuple)):
+        return list(x) if len(x) < 1000 else []
+    if isinstance(x, (staticmethod, classmethod)):
+        return [x.__func__]
+    if isinstance(x, types.ModuleType) or is_of_library(getattr(x, "__module__", None) or type(x).__module__):
+        return []
+    attributes = list(getattr(x, "__dict__", {}).values())
+    return attributes if isinstance(x, type) else [type(x), *attributes]
+
+
+def is_of_library(module):
+    return (module or "").partition(".")[0] in LIBRARIES or module == "builtins"
+
+
+def cell_is_filled(cell):
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+@functools.cache
+def names_in(code):
+    """The globals and attributes that a function's code names, and the functions inside it."""
+    inner = [name for c in code.co_consts if isinstance(c, types.CodeType) for name in names_in(c)]
+    return (*code.co_names, *inner)

@@ -1,0 +1,126 @@
+"""What was handed to `check`: a function, a method, an object or a class with forward and backward, a Module."""
+
+import functools
+import inspect
+from typing import NamedTuple
+
+import numpy as np
+
+from ..refusals import MANNERS, CannotCheck
+from .arrays import described
+from .objects import BACKWARDS, FORWARDS, method_of
+from .randomness import is_of_library
+from .torch_layer import applied, function_class, is_module
+
+
+class Functions(NamedTuple):
+    """A forward pass, its backward pass or gradient where they are functions too, and the object they share."""
+
+    name: str
+    forward: object
+    backward: object
+    gradient: object
+    subject: object = None
+    is_explicit: bool = False  # whether backward was handed over, and is not a method that was found
+
+
+def find_functions(f, backward=None, gradient=None):
+    """The `Functions` that are meant. Raises CannotCheck where nothing can be called."""
+    explicit = backward is not None
+    if function := function_class(f):
+        return Functions(function.__name__, applied(function), backward, gradient, None, explicit)
+    if is_module(f):
+        return Functions(type(f).__name__, f, backward, gradient, f, explicit)
+    if inspect.isclass(f):
+        if is_static(f):
+            return with_context(f.__name__, f.forward, f.backward)
+        f = new_object(f)
+    if is_context_pair(f, backward):
+        return with_context(name_of(f), f, backward)
+    if inspect.isroutine(f) or isinstance(f, (functools.partial, np.ufunc)):
+        owner = getattr(f, "__self__", None)
+        if inspect.ismethod(f) and not inspect.isclass(owner):
+            if backward is None and gradient is None and f.__name__ in FORWARDS:
+                backward = method_of(owner, BACKWARDS)
+            return Functions(f"{type(owner).__name__}.{f.__name__}", f, backward, gradient, owner, explicit)
+        owner = getattr(backward, "__self__", None) if inspect.ismethod(backward) else None
+        return Functions(name_of(f), f, backward, gradient, owner, explicit)
+    forward = method_of(f, FORWARDS)
+    if forward is None:
+        raise CannotCheck(
+            f"{described(f)} is no function: hand over the function itself, check(f, x), not f(x). {MANNERS}"
+            if method_of(f, BACKWARDS) is None
+            else f"{type(f).__name__} has a backward and no forward: name it forward or __call__."
+        )
+    if is_of_library(type(f).__module__):  # what a decorator made of a function
+        return Functions(name_of(f), f, backward, gradient, None, explicit)
+    return Functions(type(f).__name__, forward, backward or method_of(f, BACKWARDS), gradient, f, explicit)
+
+
+def name_of(f):
+    """The name of a function, for a headline."""
+    return name_of(f.func) if isinstance(f, functools.partial) else getattr(f, "__name__", type(f).__name__)
+
+
+def new_object(cls):
+    """An object of a class whose constructor wants nothing. Raises CannotCheck where it wants something."""
+    try:
+        wanted = [
+            p.name
+            for p in inspect.signature(cls).parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+    except (ValueError, TypeError):
+        wanted = []
+    if wanted:
+        raise CannotCheck(
+            f"{cls.__name__} is a class whose constructor wants {', '.join(wanted)}: hand over an object of it, "
+            f"check({cls.__name__}({', '.join(wanted)}), x)."
+        )
+    try:
+        return cls()
+    except Exception as error:  # whatever the user's code may raise
+        raise CannotCheck(f"{cls.__name__}() raised {type(error).__name__}: {error}.") from error
+
+
+# ------------------------------------------------------------------------------------------ forward(ctx, x)
+
+
+class Context:
+    """What forward(ctx, …) and backward(ctx, dy) share: any attribute, and what save_for_backward was given."""
+
+    saved_tensors = saved_values = ()
+
+    def save_for_backward(self, *values):
+        self.saved_tensors = self.saved_values = self.saved = values
+
+
+def is_static(cls):
+    """Whether a class holds forward(ctx, …) and backward(ctx, dy) as functions, without objects."""
+    forward = inspect.getattr_static(cls, "forward", None)
+    return isinstance(forward, (staticmethod, classmethod)) and takes_context(cls.forward) and hasattr(cls, "backward")
+
+
+def takes_context(function):
+    try:
+        names = list(inspect.signature(function).parameters)
+    except (ValueError, TypeError):
+        return False
+    return bool(names) and names[0] in ("ctx", "context")
+
+
+def is_context_pair(f, backward):
+    return backward is not None and takes_context(f) and takes_context(backward)
+
+
+def with_context(name, forward, backward):
+    """Functions of a context, as torch and its likes have them, as one that returns its own backward."""
+
+    @functools.wraps(forward)
+    def with_new_context(*args, **kwargs):
+        ctx = Context()
+        return forward(ctx, *args, **kwargs), lambda *cotangents: backward(ctx, *cotangents)
+
+    parameters = list(inspect.signature(forward).parameters.values())[1:]
+    with_new_context.__signature__ = inspect.Signature(parameters)
+    return Functions(name, with_new_context, None, None)

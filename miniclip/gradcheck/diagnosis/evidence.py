@@ -1,0 +1,165 @@
+"""What is known of one gradient that is wrong: the material of a diagnosis.
+
+Some marks show in the numbers themselves, the claim a beside the truth n. Others show only when the layer is asked
+again: `along` moves the input and looks at the output, `pull` hands backward another cotangent. A guess at what
+backward does is tested along a few random directions u first (`explains`): a guess that gives ⟨a, u⟩ to five digits
+for each of them is no coincidence, and each test costs one forward pass, however large the array.
+"""
+
+import time
+from functools import cached_property
+
+import numpy as np
+
+from ..kinks import at_kinks
+
+CLOSE = 1e-5  # relative; also of a central difference's digits
+SMALL = 256  # entries of an array, and of an output, that are all evaluated
+LARGE, FEW = 10_000, 40  # entries of an array of which few are evaluated
+MORE, SECONDS = 4096, 0.3  # so many where they take no longer than this
+PERHAPS = "perhaps"  # third in an answer that later tests may better
+PROBES = 3  # random directions that a guess must explain
+
+
+def alike(a, b, size=0.0):
+    """Whether two arrays are equal to CLOSE of the larger, or of `size`."""
+    return a.shape == b.shape and np.abs(a - b).max(initial=0) <= CLOSE * max(np.abs(b).max(initial=0), size, 1e-300)
+
+
+class Evidence:
+    """A wrong gradient, `.claimed`, and the true one, `.found`, both in the shape of the array.
+
+    `.found` is NaN at kinks, and in places where not all entries were evaluated. `.known` says where it is not,
+    `.whole` whether that is everywhere, and `.a`, `.n` are the known entries of both.
+    """
+
+    def __init__(self, array, worst, tolerance):
+        self.array, self.name, self.claimed, self.cotangent = array, array.name, array.gradient, array.cotangent
+        self.leaves, self.constants, self.gradients = array.point.leaves, array.point.constants, array.gradients
+        self.once = min(time_of(lambda: array.slope(array.unit(worst))) for _ in range(2))
+        self.back = time_of(lambda: array.point.pull(array.cotangent))
+        self.found = true_gradient(array, worst, self.affords(array.claimed.size))
+        self.known = np.isfinite(self.found)
+        self.whole = bool(self.known.all())
+        self.a, self.n = self.claimed[self.known], self.found[self.known]
+        self.size = float(max(np.abs(self.a).max(initial=0), np.abs(self.n).max(initial=0)))
+        self.near = alike(self.a, self.n, self.size)
+        self.threshold = (min(CLOSE, 2 * tolerance) if self.near else CLOSE) * self.size
+
+    def affords(self, count, seconds=None):
+        """Whether so many forward passes, or calls that take so long, are few enough, or quick enough, to be made."""
+        budget, seconds = self.array.budget, self.once if seconds is None else seconds
+        return count <= budget or (count <= MORE and count * seconds < SECONDS * budget / SMALL)
+
+    @property
+    def x(self):
+        """The array itself."""
+        return np.asarray(self.leaves[self.name])
+
+    @property
+    def is_loss(self):
+        return self.cotangent.ndim == 0
+
+    # ---------------------------------------------------------------------------------- the layer, asked again
+
+    def forward(self, leaves):
+        """y where these arrays, {name: array}, stand for the layer's own."""
+        return self.array.point.replaced(leaves).line({})(0.0)
+
+    def follow(self, leaves):
+        """y where these very arrays, of a class of their own, are handed to the layer (see tracing.py)."""
+        point = self.array.point
+        floats = {name: leaf for name, leaf in leaves.items() if name not in point.layer.settings}
+        return np.asarray(point.join(point.layer.run(floats, copy=False).outputs))
+
+    def along(self, u, moved=None):
+        """J u: how the output moves when this array moves along u (size,). moved: other arrays, {name: array}."""
+        point = self.array.point.replaced(moved or {})
+        return point.image({self.name: u}, self.array.method, self.array.unit_step)
+
+    def pull(self, dy):
+        """What backward claims of this array for another cotangent dy."""
+        return np.asarray(self.array.point.pull(dy)[self.name], float)
+
+    @cached_property
+    def y(self):
+        return np.asarray(self.forward({}), float)
+
+    def elsewhere(self):
+        """{name: true gradient} of the other arrays of this size, where it is small."""
+        if self.claimed.size > SMALL:
+            return {}
+        names = [name for name, g in self.gradients.items() if name != self.name and g.size == self.claimed.size]
+        return {name: true_gradient(self.array.of(name), 0, True) for name in names[:8]}
+
+    # ---------------------------------------------------------------------------------- guesses
+
+    @cached_property
+    def probes(self):
+        """[(u, ⟨a, u⟩, J u)] for some random directions u of this array."""
+        rng, a = np.random.default_rng(12345), self.claimed.ravel()
+        directions = rng.standard_normal((PROBES, a.size))
+        return [(u, float(u @ a), self.along(u)) for u in directions]
+
+    @cached_property
+    def accuracy(self):
+        """How near a guess must come along a probe; None where the claim itself comes as near to the truth."""
+        claims = np.array([claim for _, claim, _ in self.probes])
+        truths = np.array([(self.cotangent * image).sum() for *_, image in self.probes])
+        accuracy = CLOSE * np.sqrt(max((claims**2).mean(), (truths**2).mean()))
+        return accuracy if np.abs(claims - truths).min() > 20 * accuracy > 0 else None
+
+    def explains(self, guess):
+        """Whether guess(u, J u), a slope along u, is what backward claims, for every probe."""
+        if self.accuracy is None:
+            return False
+        return all(abs(guess(u, image) - claim) <= self.accuracy for u, claim, image in self.probes)
+
+    # ---------------------------------------------------------------------------------- Jacobians
+
+    @cached_property
+    def true_jacobian(self):
+        """∂y/∂x (M, size) by the forward pass; None where that is too large."""
+        size = self.claimed.size
+        if self.is_loss or not self.affords(size) or self.cotangent.size * size > 2**20:
+            return None
+        return np.stack([self.along(self.array.unit(i)).ravel() for i in range(size)], 1)
+
+    def jacobians(self):
+        """∂y/∂x (M, size), by the forward pass and as backward claims it; None where that is too large.
+
+        Backward is Jᵀ, so each row of its J comes from a cotangent that is 1 in one place.
+        """
+        m = self.cotangent.size
+        if not self.affords(m, self.back) or self.true_jacobian is None:
+            return None
+        return self.true_jacobian, self.taken_jacobian
+
+    @cached_property
+    def taken_jacobian(self):
+        cotangents = np.eye(self.cotangent.size).reshape(-1, *self.cotangent.shape)
+        return np.stack([self.pull(dy).ravel() for dy in cotangents])
+
+
+def time_of(call):
+    """Seconds that a call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def true_gradient(array, worst, whole):
+    """The gradient by the forward pass, NaN at kinks and, where it is not to be evaluated whole, in most places."""
+    size = array.claimed.size
+    where = np.arange(size)
+    if not whole:
+        count = FEW if size > LARGE else array.budget // 4
+        where = np.unique([worst, *range(0, size, -(-size // count))])
+    found = np.full(size, np.nan)
+    found[where] = [array.slope(array.unit(i)) for i in where]
+    if array.subtracts:
+        largest = max(np.abs(array.claimed).max(), np.abs(found[where]).max())
+        wrong = where[np.abs(array.claimed - found)[where] > CLOSE * largest]
+        wrong = wrong[:1] if size > LARGE else wrong
+        found[wrong[at_kinks(array, wrong)]] = np.nan
+    return found.reshape(array.gradient.shape)

@@ -1,0 +1,166 @@
+"""What a diagnosis says: of faults that are not of the library's own layers, in how many words, at what cost."""
+
+import inspect
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from diagnosis_faults import FAULTS, recurrent
+
+from miniclip.gradcheck import check
+from miniclip.gradcheck.diagnosis.diagnose import summarise
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+@pytest.mark.parametrize("f, args, kind, words", FAULTS)
+def test_the_cause_is_named(f, args, kind, words):
+    report = check(f, *args)
+    rows = [row for row in report.rows if row.verdict == "WRONG"]
+    assert rows and not report.ok
+    for row in rows:
+        assert row.kind == kind and words in row.why, f"\n{report}"
+        assert row.why.endswith(".") and "index  " not in row.why and not re.search(r"\d\.\d{5}", row.why)
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"carry": 0}, {"x": "dh of the next step", "wx": "`h[-1] @ wh`", "wh": "`h[-1]`"}),
+        ({"add": False}, {"wx": "in the first of its 5 rounds alone"}),
+        ({"last": 1}, {"x": "one step too few", "wx": "in round 0 of 0–4"}),
+    ],
+)
+def test_a_recurrence_that_forgets_a_step(wrong, words):
+    report = check(recurrent(**wrong), normal(2, 5, 3), normal(3, 4), normal(4, 4))
+    rows = {row.name: row for row in report.rows if not row.ok}
+    assert rows.keys() == words.keys()
+    for name, row in rows.items():
+        assert row.kind == "time step" and words[name] in row.why, f"\n{report}"
+
+
+@pytest.mark.parametrize(
+    "change, readings",
+    [
+        (lambda g: 4 * g, ["a mean's 1/4 was forgotten", "a ½ (2 is", "added up 4 times", "1/√16"]),
+        (lambda g: g / 0.8, ["keep was forgotten"]),
+        (lambda g: g * 0.2, ["1 − keep"]),
+        (lambda g: g / 16, ["the size of x"]),
+        (lambda g: g * 0.8 / 2, ["the ratio of (keep) and (2", "perhaps"]),
+        (lambda g: -g / 2, ["the sign is wrong, and", "½"]),
+    ],
+)
+def test_every_reading_of_a_factor_is_told(change, readings):
+    report = check(lambda x, keep: (x * keep, lambda dy: change(dy * keep)), normal(4, 2, 2), 0.8)
+    (row,) = (row for row in report.rows if row.verdict == "WRONG")
+    assert all(words in row.why for words in readings), row.why
+
+
+def test_a_cause_that_is_not_there_is_not_blamed():
+    """Marks that look like another fault: ids repeat, but a row is skipped; a hinge, whose few numbers look clipped."""
+    ids, table = np.array([[1, 0, 3], [2, 2, 0]]), normal(5, 4)
+
+    def row_skipped(table):
+        def backward(dy):
+            dtable = np.zeros_like(table)
+            np.add.at(dtable, ids, dy)
+            dtable[0] = 0
+            return dtable
+
+        return table[ids], backward
+
+    def hinge(x):
+        n, t = np.arange(6), np.array([0, 3, 1, 2, 4, 2])
+        margins = np.maximum(0, x - x[n, t][:, None] + 1)
+        margins[n, t] = 0
+        g = (margins > 0) * 1.0
+        g[n, t] = -1
+        return margins.sum(), lambda: g
+
+    assert check(row_skipped, table).rows[0].kind == "never accumulated"
+    assert check(hinge, normal(6, 5)).rows[0].kind == "some indices"
+
+
+STATISTICS = [
+    lambda x: np.var(x),
+    lambda x: x.std(),
+    lambda x: np.linalg.norm(x),
+    lambda x: np.abs(x).mean(),
+    lambda x: x.max(),
+    lambda x: np.mean(x),
+    lambda x: np.sqrt((x * x).sum(1, keepdims=True)),
+    lambda x: np.exp(x).sum(0),
+    lambda x: np.einsum("ij,ij->", x, x),
+    lambda x: np.sort(x, 1)[:, :1],
+]
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+@pytest.mark.parametrize("method", ["auto", "central"])
+def test_what_is_taken_for_a_constant_is_shown_in_the_source(statistic, method):
+    """Functions that are not analytic as well: they have their derivative in a forward pass that is traced."""
+
+    def layer(x):
+        y = np.zeros((4, 6))
+        s = statistic(x)
+        for i in range(4):
+            y[i] = np.tanh(x[i]) * (s[i] if np.shape(s) == (4, 1) else s)
+        return y, lambda dy: dy * (1 - np.tanh(x) ** 2) * statistic(x)
+
+    (row,) = check(layer, normal(4, 6), method=method).rows
+    assert row.verdict == "WRONG" and "did not depend on x" in row.why, row.why
+    line = inspect.getsourcelines(statistic)[1]
+    assert f"(line {line})" in row.why or f"(line {layer.__code__.co_firstlineno + 2})" in row.why, row.why
+
+
+def test_what_nothing_explains_is_not_explained():
+    report = check(lambda x: (np.tanh(x @ x.T), lambda dy: dy @ x + np.sin(1e3 * x) * dy.sum()), normal(4, 3))
+    assert report.rows[0].kind == "unknown" and "cosine" in report.rows[0].why
+
+
+def test_a_single_number_that_is_wrong_by_nothing_known():
+    loss = lambda scale, x: (np.sin(scale * x).sum(), lambda: (1.2345 * (x * np.cos(scale * x)).sum(), None))
+    row = check(loss, np.array(0.7), normal(5)).rows[0]
+    assert row.kind == "factor" and "1.234 times what it should be: a constant is wrong." in row.why
+
+
+def test_an_unnamed_fault_of_a_large_array_costs_few_forward_passes():
+    x, w, calls = normal(8, 120), normal(120, 110), [0]
+
+    def f(w):
+        calls[0] += 1
+        return np.tanh(x @ w), lambda dy: x.T @ dy + 0.1 * w * dy.sum()
+
+    right = check(lambda w: f(w)[:1] + (lambda dy: x.T @ (dy * (1 - np.tanh(x @ w) ** 2)),), w)
+    assert right.ok
+    usual, calls[0] = calls[0], 0
+    report = check(f, w)
+    assert report.rows[0].kind == "unknown" and calls[0] < usual + 150, calls
+
+
+def test_tracing_leaves_numpy_as_it_was():
+    names = ("zeros", "empty", "ones", "full", "array")
+    before = [getattr(np, name) for name in names]
+    check(lambda x: (np.exp(x) * np.ones(3), lambda dy: dy + x), normal(3))
+    assert [getattr(np, name) for name in names] == before
+
+
+def row(name, kind, why, verdict="WRONG"):
+    return SimpleNamespace(name=name, kind=kind, why=why, verdict=verdict)
+
+
+def test_the_same_fault_in_all_arrays_is_said_once():
+    times = "it is 4 times what it should be: a mean's 1/4 was forgotten."
+    rows = [row(name, "N", times) for name in ("x", "w", "b")]
+    some = [*rows, row("g", "", "", verdict="ok")]
+    assert summarise(rows) == summarise(some)
+    assert summarise(rows).startswith(
+        "The gradients of x, w and b are all three 4 times what they should be: probably one"
+    )
+    masks = [row(n, "mask", f"it is the gradient as if `relu(x)` did not depend on {n}.") for n in ("x", "w")]
+    assert summarise(masks).startswith("The gradients of x and w are both wrong in the same way")
+    assert summarise(rows[:1]) == summarise([*rows[:1], row("w", "−1", "the sign is wrong.")]) == ""
+    assert summarise([row("x", "unknown", "a"), row("w", "unknown", "b")]) == ""
