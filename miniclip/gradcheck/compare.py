@@ -10,6 +10,7 @@ from .point import Point
 from .report import Row
 
 PROVEN = 3e-3  # nothing is called right that is known to less than this: a gradient 1 % wrong must be seen
+ZERO = 1e-13  # by which part of its size F may seem to change, over a unit of an array, where it does not
 WRONG_ENOUGH = 6  # entries of an array that stay wrong at the best step, before the rest is believed
 
 
@@ -35,7 +36,7 @@ class ArrayCheck:
     name: str
     method: str
     tolerance: float
-    floor: float  # smaller gradients are measured as if they were this large
+    floor: float  # smaller gradients are measured as if they were this large; raised to what rounding leaves of zero
     demand: float = PROVEN  # the largest relative error of a slope with which a gradient is still called right
     budget: int = 256  # how many entries may be evaluated one by one to find out what is wrong
 
@@ -43,8 +44,9 @@ class ArrayCheck:
         self.gradient = self.point.gradients[self.name]
         self.claimed = self.gradient.ravel()
         self.gradients, self.cotangent = self.point.gradients, self.point.cotangent
-        self.scale = max(float(np.abs(self.claimed).max()), self.floor)
         self.unit_step = self.point.unit(self.name)
+        self.floor = max(self.floor, ZERO * self.point.size / self.unit_step / max(self.tolerance, ZERO)) or 1.0
+        self.scale = max(float(np.abs(self.claimed).max()), self.floor)
         self.subtracts = METHODS[self.method].subtracts
         self.step = self.doubt = 0.0  # of a difference, and how far a slope may be from the truth by rounding
         if self.subtracts:

@@ -19,9 +19,10 @@ NOT_ANALYTIC = re.compile(
     r"|\.(?:var|std|conj|conjugate|real|astype)\b|\babs\(|\bfloat\(|\bint\(|\bmath\.\w+"
 )
 AGREE = 1e-7  # relative; of a central difference's digits
+NOTHING = 1e-9  # a slope by which F, over a unit of the array, changes by less than this part of its size
 
 
-def not_analytic(point, floor):
+def not_analytic(point):
     """{name: why a complex step cannot be believed there, "" where it can} for every array of a `Point`.
 
     All arrays are moved at once, each along a random direction and so far that all have a like share in the slope.
@@ -35,15 +36,15 @@ def not_analytic(point, floor):
     together = {
         name: u * units[name] * (least / max(shares[name], least) if least else 1) for name, u in directions.items()
     }
-    reason = compare_slopes(point, together, 1.0, floor)
+    reason = compare_slopes(point, together, 1.0)
     if not reason:
         return dict.fromkeys(point.names, "")
     if len(point.names) == 1 or "complex numbers" in reason:
         return dict.fromkeys(point.names, reason)
-    return {name: compare_slopes(point, {name: u}, units[name], floor) for name, u in directions.items()}
+    return {name: compare_slopes(point, {name: u}, units[name]) for name, u in directions.items()}
 
 
-def compare_slopes(point, directions, unit, floor):
+def compare_slopes(point, directions, unit):
     """Why the slope by a complex step is not that of the function along these directions, or ""."""
     try:
         by_complex = point.slope(directions, "complex")
@@ -51,7 +52,7 @@ def compare_slopes(point, directions, unit, floor):
         return str(reason)
     if not np.isfinite(by_complex):
         return "is not finite at a complex number"
-    size = max(abs(by_complex), floor)
+    size = max(abs(by_complex), NOTHING * point.size / unit)
     real = point.best_slope(directions, unit, enough=0.1 * AGREE * size)
     size = max(size, abs(real.value))
     if real.error > 1e-2 * size:

@@ -109,7 +109,7 @@ def jacobians(
     if not point.gradients or any(not problem.wrong for problem in problems):
         raise CannotCheck(f"there is no Jacobian to show: {' '.join(problems)}")
     refuse_size(point)
-    claims, reasons = claimed_jacobians(point), not_analytic(point, floor=1e-3)
+    claims, reasons = claimed_jacobians(point), not_analytic(point)
     run = point.run()
     shape = np.shape(point.cotangent)
     found = {}

@@ -31,7 +31,7 @@ class Point:
     def __init__(self, layer, leaves, dtype=np.float64, cotangent=None, gradients=None):
         self.layer, self.dtype, self.cotangent, self.gradients = layer, np.dtype(dtype), cotangent, gradients or {}
         self.leaves = {name: np.asarray(leaf, np.float64) for name, leaf in leaves.items()}
-        self.constants, self.shapes, self.rounding = layer.constants, None, None
+        self.constants, self.shapes, self.rounding, self.size = layer.constants, None, None, 0.0
 
     @property
     def names(self):
@@ -63,7 +63,7 @@ class Point:
     def replaced(self, leaves):
         """The point with other arrays in place of its own, and the same gradients."""
         point = Point(self.layer, {**self.leaves, **leaves}, self.dtype, self.cotangent, self.gradients)
-        point.rounding = self.rounding  # alike, so near
+        point.rounding, point.size = self.rounding, self.size  # alike, so near
         return point
 
     def moved(self, leaves):
@@ -152,7 +152,7 @@ class Point:
         """
         rng = np.random.default_rng([*b"noise"])
         y = self.line({name: self.unit(name) * random_direction(rng, self.leaves[name].size) for name in self.names})
-        size = float(np.linalg.norm(self.cotangent * y(0.0)))
+        size = self.size
         for spacing in SPACING:
             values = np.stack([np.ravel(self.cotangent * y(k * spacing)) for k in range(POINTS)])
             values -= values[0]

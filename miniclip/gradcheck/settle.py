@@ -26,7 +26,7 @@ def report_on(layer, f, seed, method, dtype, entries, tolerance, floor):
     demand = PROVEN if tolerance is None else tolerance
     if tolerance is None and point.is_single:
         tolerance = SINGLE_TOLERANCE
-    floor *= max([1, *(float(np.abs(gradient).max()) for gradient in point.gradients.values())])
+    floor *= max(float(np.abs(gradient).max()) for gradient in point.gradients.values())
     arrays = Arrays(point, f, method, entries, tolerance, demand, floor, seed)
     for name in point.names:
         wrong = sum(row.verdict == "WRONG" for row in report.rows)
@@ -74,7 +74,7 @@ class Arrays:
     def reason(self, point, name):
         """Why a complex step cannot be believed for an array at a point, or ""."""
         if point not in self.reasons:
-            self.reasons[point] = not_analytic(point, self.floor)
+            self.reasons[point] = not_analytic(point)
         return self.reasons[point][name]
 
     def compare(self, point, name):

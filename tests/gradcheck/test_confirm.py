@@ -110,6 +110,33 @@ def test_steps_are_as_long_as_the_numbers_are_large():
             assert report.ok, f"\n{report}"
 
 
+@pytest.mark.parametrize("method", ["auto", "complex", "central", "richardson", "adjoint"])
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e-6, 1e6])
+def test_nothing_is_too_small_to_be_wrong(scale, method):
+    x, w = draw("x", 2), draw("w", 2)
+
+    def f(factor):
+        return lambda x, w: (scale * (x**3 * w).sum(), lambda: (factor * scale * 3 * x * x * w, scale * x**3))
+
+    assert check(f(1), x, w, method=method).ok
+    report = check(f(1.01), x, w, method=method)
+    assert [row.verdict for row in report.rows] == ["WRONG", "ok"], f"\n{report}"
+
+
+@pytest.mark.parametrize("method", ["auto", "complex", "central", "richardson", "adjoint"])
+def test_a_gradient_that_is_rounding_alone_is_zero(method):
+    """Rows of a softmax sum to 1 and those of a layer norm to 0, so there is nothing to differentiate."""
+    for scale in (1e-9, 1, 1e9):
+
+        def f(x):
+            p = np.exp(x - x.max(1, keepdims=True))
+            p = scale * p / p.sum(1, keepdims=True)
+            return p.sum(1), lambda dy: dy[:, None] * (p - p * p.sum(1, keepdims=True) / scale)
+
+        report = check(f, draw("x", 1), method=method)
+        assert report.ok and report.rows[0].verdict == "zero", f"\n{report}"
+
+
 def test_many_parameters_at_once():
     """A million numbers by one walk; one entry of 100,000 that is off by 1 % is found and placed."""
     rng = np.random.default_rng(0)
