@@ -53,7 +53,7 @@ def check_contract(layer, rng, dtype=np.float64):
         )
 
     point.cotangent = np.asarray(1.0 if layer.is_loss else rng.standard_normal(np.shape(y)).astype(dtype), float)
-    point.size = float(np.linalg.norm(point.cotangent * y))
+    point.size = point.measure_size(y)
     kinds = [output.dtype for output in run.outputs]
     cotangents = [c.astype(kind) for c, kind in zip(point.split(point.cotangent), kinds)]
 

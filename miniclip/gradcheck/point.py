@@ -132,6 +132,18 @@ class Point:
         """⟨c, slope⟩."""
         return float((self.cotangent * slope).sum())
 
+    def measure_size(self, y):
+        """How large the numbers are that F is a sum of, c∘y, or become over a unit where y is 0: their length."""
+        moved = self.line(self.anywhere())(1e-3)
+        return float(
+            np.nanmax([np.linalg.norm(self.cotangent * y), 1e3 * np.linalg.norm(self.cotangent * (moved - y))])
+        )
+
+    def anywhere(self):
+        """A random direction through all arrays, a unit or two of each."""
+        rng = np.random.default_rng([*b"anywhere"])
+        return {name: self.unit(name) * random_direction(rng, self.leaves[name].size) for name in self.names}
+
     @property
     def noise(self):
         """How far F = ⟨c, y⟩ is from exact, as measured."""
@@ -150,9 +162,7 @@ class Point:
         Roughness is measured at the shortest steps at which the output moves: where it rounds to float32, as on a
         staircase, shorter ones see nothing, or now and then a jump; and longer ones would meet kinks.
         """
-        rng = np.random.default_rng([*b"noise"])
-        y = self.line({name: self.unit(name) * random_direction(rng, self.leaves[name].size) for name in self.names})
-        size = self.size
+        y = self.line(self.anywhere())
         for spacing in SPACING:
             values = np.stack([np.ravel(self.cotangent * y(k * spacing)) for k in range(POINTS)])
             values -= values[0]
@@ -160,5 +170,5 @@ class Point:
             moves = np.diff(values, axis=0) != 0
             if moves.any() and moves[:, moves.any(0)].mean() > 1 / 3:
                 break
-        noise = max(4 * np.finfo(float).eps * size, 3 * np.nan_to_num(rough))
-        return noise, float(np.clip(noise / (4 * size or 1), np.finfo(float).eps, 1))
+        noise = max(4 * np.finfo(float).eps * self.size, 3 * np.nan_to_num(rough))
+        return noise, float(np.clip(noise / (4 * self.size or 1), np.finfo(float).eps, 1))
