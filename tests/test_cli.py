@@ -1,9 +1,15 @@
 """The command line, from pictures to answers. What it refuses is in test_cli_refused.py."""
 
+import csv
+import io
 import json
 import math
+import os
 import re
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +17,8 @@ from commands import COLOURS, command, draw, python, refused, sentence
 from PIL import Image
 
 import miniclip
-from miniclip import cli
 from miniclip.cli import main, parser
+from miniclip.commands import evaluate
 from miniclip.training import PRESETS
 
 COMMANDS = ["train", "evaluate", "search", "classify", "gradcheck"]
@@ -79,7 +85,7 @@ def test_training_on_ones_own_pictures(trained, photos):
     out, done = trained
     assert "18 pictures of 6 things" in done.stdout and "using 6" in done.stdout
     assert f"Saved {out}/model.safetensors" in done.stdout and "the rest" not in done.stdout
-    assert {path.name for path in out.iterdir()} == {"last.safetensors", "model.safetensors", "log.jsonl"}
+    assert {path.name for path in out.glob("[!.]*")} == {"last.safetensors", "model.safetensors", "log.jsonl"}
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [10, 12]
     assert all(math.isfinite(row["loss"]) for row in rows if "loss" in row)
@@ -173,6 +179,53 @@ def test_classify_takes_any_picture(trained, photos, tmp_path, capsys):
         assert found[str(tmp_path / f"{one}.png")] == found[str(tmp_path / f"{other}.png")]
 
 
+def test_classify_answers_for_the_pictures_that_can_be_read(trained, photos, tmp_path, capsys, monkeypatch):
+    """Files, a folder, a pattern, ~ and standard input; one that is broken is named at the end, with status 2."""
+    model = "--checkpoint", trained[0], "--labels", 'red,"salt, pepper",red'
+    folder, out = photos / "red", capsys.readouterr
+    for words in ([folder], [folder / "*.png"], ["~/*.png"]):
+        monkeypatch.setenv("HOME", str(folder))
+        assert command("classify", *words, *model, "--json") == 0
+        printed = out()
+        found = json.loads(printed.out)
+        assert [Path(row["picture"]).name for row in found] == sorted(path.name for path in folder.glob("*.png"))
+        assert all(row["labels"].keys() == {"red", "salt, pepper"} for row in found)
+        assert "the same" in printed.err
+    (tmp_path / "broken.png").write_text("no picture")
+    assert command("classify", tmp_path / "broken.png", folder / "0.png", *model, "--csv") == 2
+    printed = out()
+    rows = list(csv.DictReader(io.StringIO(printed.out)))
+    assert [row["picture"] for row in rows] == [str(folder / "0.png")] * 2
+    assert sum(float(row["probability"]) for row in rows) == pytest.approx(1, abs=1e-4)
+    assert {row["label"] for row in rows} == {"red", "salt, pepper"}
+    assert "broken.png is no picture that can be read" in printed.err
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((folder / "0.png").read_bytes())))
+    assert command("classify", "-", *model) == 0 and out().out.startswith("-\n")
+    assert "there is no picture in" in refused(capsys, "classify", tmp_path / "*.jpg", *model[:3], "a,b")
+
+
+# ------------------------------------------------------------------------------------------ terminals
+
+
+def test_a_terminal_without_the_letters(photos, trained, tmp_path):
+    """What it cannot write is replaced, and the command does what it should."""
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    words = ["classify", photos / "red" / "0.png", "--labels", "röt,τ", "--checkpoint", trained[0]]
+    for arguments in (words, ["gradcheck", "--layer", "conv2d (1 × 1)"]):
+        run = [sys.executable, "-m", "miniclip", *map(str, arguments)]
+        ended = subprocess.run(run, capture_output=True, env=environment, timeout=120)
+        assert ended.returncode == 0 and b"?" in ended.stdout and not ended.stderr, ended.stderr
+
+
+def test_a_reader_that_has_read_enough():
+    run = [sys.executable, "-m", "miniclip", "gradcheck", "--layer", "l*"]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode in (0, 141) and not errors
+
+
 # ------------------------------------------------------------------------------------------ evaluate, search
 
 
@@ -208,11 +261,11 @@ def test_evaluate_asks_about_pictures_that_training_did_not_see(many, monkeypatc
     """The seed of the training decides which those are."""
     asked = []
 
-    def load_data(name, seed=0, original=cli.load_data, **options):
+    def load_data(name, seed=0, original=evaluate.load_data, **options):
         asked.append((name, seed))
         return original(name, seed=seed, **options)
 
-    monkeypatch.setattr(cli, "load_data", load_data)
+    monkeypatch.setattr(evaluate, "load_data", load_data)
     monkeypatch.chdir(many[0].parent)
     assert command("evaluate", many[1], "--data", "many") == 0
     assert command("evaluate", many[1]) == 0  # it remembers what it was trained on

@@ -10,8 +10,10 @@ import pytest
 from commands import command, draw, refused, sentence
 
 import miniclip
-from miniclip import cli, model
+from miniclip import model
 from miniclip.checkpoints import read_arrays, write_arrays
+from miniclip.commands import evaluate, search
+from miniclip.commands import train as train_command
 from miniclip.data import Evaluation
 
 TRAIN = "--preset", "shapes", "--steps", 1
@@ -125,8 +127,8 @@ def test_a_gpu_that_is_not_there(trained, photos, tmp_path, capsys, monkeypatch)
 def asking(trained, photos, monkeypatch):
     """The commands that embed a picture."""
     evaluation = Evaluation("two", np.zeros((2, 8, 8, 4), np.uint8), np.arange(2), ["red", "blue"])
-    monkeypatch.setattr(cli, "load_data", lambda *_, **__: (None, [evaluation]))
-    monkeypatch.setattr(cli, "emoji_pictures", lambda style: (evaluation.pictures, ["1f34e", "1f499"]))
+    monkeypatch.setattr(evaluate, "load_data", lambda *_, **__: (None, [evaluation]))
+    monkeypatch.setattr(search, "emoji_pictures", lambda style: (evaluation.pictures, ["1f34e", "1f499"]))
     return (
         ["evaluate", trained[0], "--data", "two"],
         ["search", "a dog", "--style", "noto", "--checkpoint", trained[0]],
@@ -167,7 +169,7 @@ def test_a_loss_that_explodes(photos, tmp_path, capsys):
     assert command("train", "--data", photos, "--out", out, *TRAIN[:-1], 4, "--learning-rate", 1e30) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("miniclip: step 2: ") and "last good checkpoint, of step 0, is kept in" in last
-    assert {path.name for path in out.iterdir()} == {"last.safetensors", "log.jsonl"}
+    assert {path.name for path in out.glob("[!.]*")} == {"last.safetensors", "log.jsonl"}
     assert all(np.isfinite(array).all() for array in read_arrays(out / "last.safetensors")[0].values())
 
 
@@ -175,7 +177,7 @@ def test_an_interruption(photos, tmp_path, capsys, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "train", interrupt)
+    monkeypatch.setattr(train_command, "train", interrupt)
     assert command("train", "--data", photos, "--out", tmp_path / "out") == 130
     assert "--resume" in sentence(capsys.readouterr().err)
 
@@ -242,6 +244,9 @@ def test_a_picture_that_cannot_be_classified(name, trained, tmp_path, capsys):
     [
         (["--labels", "red"], "--labels names 1 label; give at least two"),
         (["--labels", " , "], "--labels names 0 label"),
+        (["--labels", "red,red"], "--labels names 1 label"),
+        (["--labels", 'red,"blue'], "--labels is no line of a CSV"),
+        (["--labels", "red,blue", "--count", "0"], "--count is 0; it must be at least 1"),
         (["--labels", "red,blue", "--template", "a picture"], "must contain {} exactly once"),
     ],
 )

@@ -1,8 +1,10 @@
 """Everything that decides a training run, except the data's pixels and the number of threads."""
 
+import math
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 
+from ..data import Augmentation
 from ..gpu import PRECISIONS
 from ..init import MODELS
 
@@ -54,8 +56,20 @@ class TrainConfig:
             if getattr(self, name) < value:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {value}.")
         for name in ("learning_rate", "max_grad_norm", "epsilon"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be more than 0, and finite.")
+        for name in ("beta1", "beta2", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and less than 1.")
+        for name in ("weight_decay", "warmup", "evaluate_every", "augment_strength"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0, and finite.")
+        for name in ("mix", "plain_names"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a share, between 0 and 1.")
+        parts = [part.name for part in fields(Augmentation)]
+        if unknown := set(self.augmentation) - set(parts):
+            raise ValueError(f"augmentation has no part {min(unknown)!r}; it has {', '.join(parts)}.")
         for name, choices in (("model", MODELS), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"there is no {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}.")

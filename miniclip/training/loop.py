@@ -6,7 +6,7 @@ before something is logged, evaluated or kept.
 
 import ctypes
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
@@ -39,10 +39,12 @@ def train(
 
     config, phase = config or TrainConfig(), phases or Phases()
     keep_freed_memory()
-    with worker_threads(threads) as pool, np.errstate(all="ignore"), precision(config.precision, device):
+    with ExitStack() as stack, np.errstate(all="ignore"), precision(config.precision, device):
+        pool = stack.enter_context(worker_threads(threads))
         try:
             with phase("getting ready"):
                 run = Run(data, config, out, device, resume)
+                stack.callback(run.close)
             if phases:
                 phases.wait_for(run.params.vector)
             speed = Speed(run)
@@ -54,6 +56,8 @@ def train(
             )
             with run.drawing_ahead(pool.map), bar:
                 take_steps(run, extras, pool.map if device == "cpu" else map, phase, bar)
+            if warning := run.learned_nothing():
+                run.log.add({"step": run.step, "warning": warning})
             with phase("checkpoint"):
                 return run.save(), run.log.rows
         except MemoryError as error:

@@ -9,9 +9,7 @@ holds, and why a run that was killed and resumed ends in the same bits as one th
     out/log.jsonl            one JSON object a line: numbers of a step, or an evaluation
 """
 
-import json
 import math
-import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from ..tree import Flat, to_device
 from .batches import Batches, fingerprint
 from .config import TrainConfig
 from .nonfinite import first_nonfinite
+from .run_folder import Log, lock_folder, make_folder
 from .tiled_loss import tiled_clip_loss
 
 LARGE = 8192  # pairs of a batch whose similarity matrix is not held whole
@@ -64,13 +63,21 @@ class Run:
         self.unread, self.numbers = [], {}
         self.identity = {"config": config.to_json(), "data": fingerprint(data)}
         self.about = {"data": data.name, "config": config.to_json()}
+        make_folder(self.out)
+        self.lock = lock_folder(self.out)
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"the folder {out} cannot be made ({error.strerror}); choose another --out.") from None
-        last = self.out / "last.safetensors"
+            self.begin(resume)
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, resume):
+        """Start anew, or go on from the last checkpoint."""
+        last, model = self.out / "last.safetensors", self.out / "model.safetensors"
         if last.exists() and not resume:
-            raise ValueError(f"{out} holds a run already: go on with --resume, or choose another --out.")
+            raise ValueError(f"{self.out} holds a run already: go on with --resume, or choose another --out.")
+        if model.exists() and not last.exists():
+            raise ValueError(f"{self.out} holds a model and no run to go on with: choose another --out.")
         if last.exists():
             self.restore(last)
         self.log = Log(self.out / "log.jsonl", self.step)
@@ -139,6 +146,17 @@ class Run:
         self.numbers = {"step": self.step, "loss": steps[-3], "lr": rate, "logit_scale": logit_scale}
         self.numbers |= {"tau": float(np.exp(-logit_scale)), "d_logit_scale": steps[-1], "grad_norm": steps[-2]}
 
+    def learned_nothing(self):
+        """A sentence where the last loss is still that of guessing which text belongs to a picture, else ""."""
+        loss, guessing = self.numbers.get("loss", 0.0), math.log(self.config.batch_size)
+        if loss < 0.98 * guessing:
+            return ""
+        return (
+            f"the loss, {loss:.3f}, is that of guessing one of {self.config.batch_size} (ln {self.config.batch_size} = "
+            f"{guessing:.3f}): the model has learned nothing, and tells no pictures apart. Try more steps, a lower "
+            "learning rate, or captions that say more."
+        )
+
     def diverged(self, steps, why):
         """Raise TrainingDiverged."""
         kept = f"The last good checkpoint, of step {self.saved}, is kept in {self.out}"
@@ -180,6 +198,10 @@ class Run:
         save(clip, self.out / "model.safetensors")
         return clip
 
+    def close(self):
+        """Let other runs into the folder."""
+        self.lock.release()
+
     def checkpoint(self):
         """Write out/last.safetensors; a kill at any moment leaves the old file or the new one, whole."""
         state = self.optimizer.state() | (self.scaler.state() if self.scaler else {})
@@ -207,22 +229,3 @@ class Run:
         if self.scaler:
             self.scaler.restore(there)
         self.saved = self.step
-
-
-class Log:
-    """A file of JSON lines, and the same rows in memory, without what was written after `step`."""
-
-    def __init__(self, path, step):
-        self.path = path
-        lines = path.read_text().splitlines(keepends=True) if path.exists() and step else []
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]
-        self.rows = [row for row in rows if row["step"] <= step]
-        beside = path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        os.replace(beside, path)
-
-    def add(self, row):
-        """Append one row; it is in the file when this returns."""
-        self.rows.append(row)
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row) + "\n")

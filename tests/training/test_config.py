@@ -39,6 +39,14 @@ def test_presets():
         ("max_grad_norm", 0.0),
         ("epsilon", 0.0),
         ("seed", -1),
+        ("learning_rate", float("inf")),
+        ("beta1", 1),
+        ("beta2", -0.1),
+        ("ema_decay", 1.5),
+        ("weight_decay", -1.0),
+        ("warmup", -1),
+        ("evaluate_every", -1),
+        ("augment_strength", float("nan")),
     ],
 )
 def test_a_value_that_cannot_be_is_named(field, value):
@@ -55,6 +63,10 @@ def test_what_is_not_there_is_refused_with_what_there_is():
         TrainConfig(model="resnet-50")
     with pytest.raises(ValueError, match="no precision 'float8'; choose one of float32"):
         TrainConfig(precision="float8")
+    with pytest.raises(ValueError, match="augmentation has no part 'blur'; it has .*rotate"):
+        TrainConfig(augmentation={"blur": 1})
+    with pytest.raises(ValueError, match="mix is 1.5; it is a share, between 0 and 1"):
+        TrainConfig(mix=1.5)
 
 
 @pytest.mark.parametrize("config", [*PRESETS.values(), TrainConfig(seed=2**40, mix=0.25, recompute=True)])

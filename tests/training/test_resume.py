@@ -87,7 +87,7 @@ def child(out, config, deadly=0):
 
 def test_sigkill_in_a_process_of_its_own(shapes, once, tmp_path):
     """Killed as it writes its second checkpoint, and then left alone."""
-    process = child(tmp_path, SMALL, 6)
+    process = child(tmp_path, SMALL, 8)
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == -signal.SIGKILL, errors.decode()
     assert read_arrays(tmp_path / "last.safetensors")[0]["count"] < SMALL.steps
@@ -234,6 +234,7 @@ def test_a_run_of_the_former_version_goes_on(shapes, tmp_path):
     take_step(run)
     take_step(run)
     run.checkpoint()
+    run.close()
     state, identity = read_arrays(tmp_path / "former" / "last.safetensors")
     write_arrays(tmp_path / "former" / "last.safetensors", state, FORMER | {"recipe": recipe, "data": identity["data"]})
     rows = run_to_the_end(shapes, tmp_path / "former", config, resume=True)
@@ -243,3 +244,42 @@ def test_a_run_of_the_former_version_goes_on(shapes, tmp_path):
     write_arrays(tmp_path / "former" / "last.safetensors", state, FORMER)
     with pytest.raises(ValueError, match="is of another run: steps, batch_size, micro_batch, checkpoint_every differ"):
         run_to_the_end(shapes, tmp_path / "former", config, resume=True)
+
+
+# ------------------------------------------------------------------------------------------ others in the folder
+
+
+def test_two_runs_do_not_write_into_one_folder(shapes, tmp_path):
+    run = Run(shapes[0], SMALL, tmp_path)
+    before = contents(tmp_path)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="another run is writing into .*choose another --out"):
+            run_to_the_end(shapes, tmp_path, resume=resume)
+    assert contents(tmp_path) == before
+    run.close()
+    assert run_to_the_end(shapes, tmp_path, resume=True)[-1]["step"] == 6
+
+
+def test_a_folder_that_was_refused_is_free_again(shapes, tmp_path):
+    run_to_the_end(shapes, tmp_path)
+    for _ in "12":
+        with pytest.raises(ValueError, match="holds a run already"):
+            run_to_the_end(shapes, tmp_path)
+    (tmp_path / "last.safetensors").unlink()
+    before = contents(tmp_path)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="holds a model and no run to go on with"):
+            run_to_the_end(shapes, tmp_path, resume=resume)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("line", ["3", "[1]", "{}", '{"step": null}', '{"step": true}', "nonsense", "[" * 100_000])
+def test_a_line_of_the_log_that_is_none_is_named(shapes, tmp_path, line):
+    run_to_the_end(shapes, tmp_path)
+    log = tmp_path / "log.jsonl"
+    rows = log.read_text().splitlines()
+    log.write_text("\n".join([rows[0], line, *rows[1:]]) + "\n")
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"log.jsonl, line 2, is no row of a log"):
+        run_to_the_end(shapes, tmp_path, resume=True)
+    assert contents(tmp_path) == before
