@@ -64,8 +64,8 @@ def check(
     entries: how many of each array are looked at one by one. An array with more is also checked whole,
         along a random direction; if that fails, the culprit is searched for. "adjoint" does only that.
     tolerance: the largest relative error that passes; by default the method's (METHODS), 1e-3 with float32.
-    floor: gradients that are smaller than this part of the largest of all are measured as if they were so large:
-        one that is truly zero, as of attention's key bias, is not asked for its digits.
+    floor: gradients that are smaller than this part of the largest of all, each times the size of its array, are
+        measured as if they were so large: one that is truly zero, as of attention's key bias, is not asked for digits.
 
     Raises CannotCheck, a ValueError, for an unknown method or dtype, for what is no layer or no array of finite
     numbers, when there is nothing to differentiate, and where f or backward raises.

@@ -36,7 +36,7 @@ class ArrayCheck:
     name: str
     method: str
     tolerance: float
-    floor: float  # smaller gradients are measured as if they were this large; raised to what rounding leaves of zero
+    floor: float  # gradients that are smaller, over a unit of the array, are measured as if they were this large
     demand: float = PROVEN  # the largest relative error of a slope with which a gradient is still called right
     budget: int = 256  # how many entries may be evaluated one by one to find out what is wrong
 
@@ -45,8 +45,9 @@ class ArrayCheck:
         self.claimed = self.gradient.ravel()
         self.gradients, self.cotangent = self.point.gradients, self.point.cotangent
         self.unit_step = self.point.unit(self.name)
-        self.floor = max(self.floor, ZERO * self.point.size / self.unit_step / max(self.tolerance, ZERO)) or 1.0
-        self.scale = max(float(np.abs(self.claimed).max()), self.floor)
+        rounding = ZERO * self.point.size / max(self.tolerance, ZERO)  # what is left of zero
+        self.least = max(self.floor, rounding) / self.unit_step or 1.0
+        self.scale = max(float(np.abs(self.claimed).max()), self.least)
         self.subtracts = METHODS[self.method].subtracts
         self.step = self.doubt = 0.0  # of a difference, and how far a slope may be from the truth by rounding
         if self.subtracts:
@@ -88,7 +89,7 @@ class ArrayCheck:
 
     def compare_whole(self, u):
         """All entries along u; where that fails, the entry that is to blame is searched for."""
-        length = max(float(np.sqrt(self.claimed @ self.claimed)), self.floor)
+        length = max(float(np.sqrt(self.claimed @ self.claimed)), self.least)
         self.whole = self.refine(self.finding(None, u @ self.claimed, self.slope(u), length), u, length)
         if self.whole.wrong(self.tolerance):
             worst = culprit(lambda part: self.slope(part) - part @ self.claimed, u)
@@ -139,14 +140,14 @@ class ArrayCheck:
         elif row.doubt > self.demand:
             row.verdict = "unchecked"
             row.why = f"the forward pass is too rough: a slope is known to {row.doubt:.0e} of the largest only."
-        elif np.abs(self.claimed).max() <= self.tolerance * self.floor:
+        elif np.abs(self.claimed).max() <= self.tolerance * self.least:
             row.verdict = "zero"
         return row
 
     def likeness(self, claimed, found):
         """α and the cosine of two vectors, NaN where one of them is nothing."""
         aa, an, nn = claimed @ claimed, claimed @ found, found @ found
-        if not min(aa, nn) > (1e-12 * self.floor) ** 2:
+        if not min(aa, nn) > (1e-12 * self.least) ** 2:
             return np.nan, np.nan
         return float(an / nn), float(an / np.sqrt(aa * nn))
 

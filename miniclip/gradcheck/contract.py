@@ -79,6 +79,10 @@ def check_contract(layer, rng, dtype=np.float64):
     given = [np.asarray(gradient) for gradient in claims.values() if gradient is not None]
     point.is_single = any(kind != np.float64 for kind in [*kinds, *(gradient.dtype for gradient in given)])
     point.without = [name for name in layer.names if name in claims and claims[name] is None and not problems]
+    if point.without and not point.gradients:
+        problems.append(
+            Problem.unchecked(f"backward gives None for {', '.join(point.without)}: there is nothing to check.")
+        )
     return point, problems
 
 
@@ -90,10 +94,10 @@ def at_once(point, problem):
 
 def missing(name, array):
     """The sentence for a gradient that is not there."""
-    top = name.split(".")[0]
-    data = looks_like_data(name, array)
-    hint = f"{data} " if data else "If it is data, that has none, "
-    return f"backward gives no gradient of {name}. {hint}pass exclude=['{top}'], or return None for it."
+    hint = looks_like_data(name, array) or (
+        f"Where it is data or a constant, pass exclude=['{name.split('.')[0]}'], or return None for it."
+    )
+    return f"backward gives no gradient of {name}. {hint}"
 
 
 def problem_of(name, gradient, again, twice, point, kinds):

@@ -4,7 +4,6 @@ For graders: with --json, what the user's code prints goes to standard error; th
 gradient that was asked for has been shown to be right, also where the user's code says sys.exit(0).
 """
 
-import inspect
 import json
 import sys
 from contextlib import nullcontext, redirect_stdout
@@ -41,43 +40,44 @@ def run_homework(options):
         raise ValueError("--layer and --plot are for the layers of the library: say either these or files.")
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         found = check_targets(options)
-    errors = [error for _, error in found if isinstance(error, CannotCheck)]
-    ok = all(not isinstance(report, CannotCheck) and report.ok for _, report in found)
+    errors = [str(error) for _, error in found if error]
+    wrong = [report for report, _ in found if not report.ok]
     if options.json:
-        whole = {"dtype": options.dtype, "seed": options.seed, "ok": ok}
-        whole |= {"error": str(errors[0])} if errors else {}
-        print(json.dumps(whole | {"reports": [to_json(name, report) for name, report in found]}, indent=2))
+        whole = {"dtype": options.dtype, "seed": options.seed, "ok": not wrong}
+        whole |= {"error": errors[0]} if errors else {}
+        reports = [report.to_json() | ({"error": str(error)} if error else {}) for report, error in found]
+        print(json.dumps(whole | {"reports": reports}, indent=2))
     elif len(found) > 1:
-        print_tables(found)
-    return 2 if errors else int(not ok)
+        for report, error in found:
+            if not report.ok and not error:
+                print(f"\n{report}")
+        right = f"All {len(found)} checks are right."
+        print(f"\nNot right: {len(wrong)} of {len(found)} checks." if wrong else f"\n{right}")
+    return 2 if errors else int(bool(wrong))
 
 
 def check_targets(options):
-    """[(name, its `Report` or the CannotCheck)] of all targets, printed one by one as they are ready."""
-    targets, failed = find_targets(options.targets)
-    methods = options.method or ["auto"]
-    many = len(targets) > 1
+    """[(`Report`, CannotCheck or None)] of every target by every method, printed one by one as they are ready."""
+    targets, found = find_targets(options.targets)
     for flag in FOR_ONE:
-        if many and getattr(options, flag):
+        if len(targets) > 1 and getattr(options, flag):
             raise ValueError(f"--{flag} is for one function: name it, homework.py::function.")
-    found = list(failed.items())
+    methods = options.method or ["auto"]
     for file, name in targets:
         for method in methods:
-            report = checked(file, name, method, options)
-            found.append((name, report))
-            if isinstance(report, CannotCheck):
-                show_error(report)
-            elif not options.json:
-                print(report.headline if many or len(methods) > 1 else report, flush=True)
-    for file in {file: None for file, _ in targets if str(file.path) in options.targets}:
+            report, error = check_target(file, name, method, options)
+            found.append((report, error))
+            if not error and not options.json:
+                print(report.headline if len(targets) * len(methods) > 1 else report, flush=True)
+    for file in dict.fromkeys(file for file, _ in targets if str(file.path) in options.targets):
         if names := file.without_inputs():
             print(f"Not checked, for they have no inputs: {', '.join(names)}.")
     return found
 
 
 def find_targets(texts):
-    """["homework.py::batchnorm", "homework.py"] -> [(file, name)], {text: CannotCheck} for files that fail."""
-    files, targets, failed = {}, [], {}
+    """["homework.py::batchnorm", "homework.py"] -> [(file, name)], and what `failed` gives for files that fail."""
+    files, targets, failures = {}, [], []
     for text in texts:
         path, _, name = text.partition("::")
         try:
@@ -85,8 +85,7 @@ def find_targets(texts):
         except CannotCheck as error:
             if error.__cause__ is None:
                 raise
-            show_error(error)
-            failed[name or path] = error
+            failures.append(failed(name or path, error))
             continue
         names = [file.full_name(name)] if name else file.checkable()
         if not names:
@@ -95,51 +94,51 @@ def find_targets(texts):
                 f"which and how large, {path}::softmax --shape x=4x5."
             )
         targets += [(file, name) for name in names]
-    return targets, failed
+    return targets, failures
 
 
-def checked(file, name, method, options):
-    """The `Report` on one function, or CannotCheck with the user's exception as its cause."""
+def failed(name, error):
+    """The report on what could not be run, and why, which is printed with the exception of the user's beneath it."""
+    about = "" if name in str(error) else f"{name}: "
+    print(f"miniclip: {about}{error}", file=sys.stderr)
+    if error.__cause__ is not None:
+        print(format_own(error.__cause__), file=sys.stderr)
+    return Report(name, "", problems=[Problem.unchecked(error)]), error
+
+
+def check_target(file, name, method, options):
+    """The `Report` on one function of a file, and CannotCheck where it could not be run, or None."""
     try:
-        report = check_one(file, name, method, options)
+        report = call_theirs(name, check_one, file, name, method, options)  # a grader's run survives what it raises
     except CannotCheck as error:
-        return error
-    except ValueError as error:  # an option that does not fit, as a name in --wrt
-        return CannotCheck(str(error))
-    except (Exception, SystemExit) as error:  # what user's code may still raise, and what must not end a grader's run
-        failure = CannotCheck(f"{name} could not be checked: {type(error).__name__}: {error}")
-        failure.__cause__ = error
-        return failure
+        return failed(name, error)
     report.function = name
-    return report
+    return report, None
 
 
 def check_one(file, name, method, options):
-    """The `Report` on one function of a file."""
+    """The `Report` on one function of a file. Raises CannotCheck."""
     how = {"method": method, "dtype": options.dtype, "cotangent_seed": options.seed}
     how |= {"wrt": listed(options.wrt) or None, "exclude": listed(options.exclude)}
-    how |= {word: file[getattr(options, word)] for word in ("backward", "gradient") if getattr(options, word)}
+    slope = {word: file[getattr(options, word)] for word in ("backward", "gradient") if getattr(options, word)}
     target = file[name]
     given = given_inputs(file, name, options)
-    if given is None and inspect.isfunction(target) and takes_nothing(target):
-        try:
-            result = call_theirs(name, target)
-        except CannotCheck as error:
-            if not isinstance(error.__cause__, AssertionError):
-                raise
-            return Report(name, method, problems=[Problem(error.__cause__)])
-        if isinstance(result, Report):
-            return result
-        if not isinstance(result, (tuple, list)) or not result or not callable(result[0]):
-            raise CannotCheck(f"{name} takes nothing, so it is to return a Report, check(f, x, …), or (f, x, …).")
-        target, *args = result
-        return check(target, *args, **how)
-    if given is None:
+    if given is not None:
+        args, kwargs = given
+        return check(target, *args, **how, **(slope or file.slope(name, args, kwargs)), **kwargs)
+    if not takes_nothing(target):
         raise CannotCheck(no_inputs(file, name))
-    args, kwargs = given
-    if not options.backward and not options.gradient:
-        how["backward"] = file.backward(name, args, kwargs)
-    return check(target, *args, **how, **kwargs)
+    try:
+        result = call_theirs(name, target)
+    except CannotCheck as error:
+        if not isinstance(error.__cause__, AssertionError):
+            raise
+        return Report(name, method, problems=[Problem(error.__cause__)])
+    if isinstance(result, Report):
+        return result
+    if not isinstance(result, (tuple, list)) or not result or not callable(result[0]):
+        raise CannotCheck(f"{name} takes nothing, so it is to return a Report, check(f, x, …), or (f, x, …).")
+    return check(*result, **how, **slope)
 
 
 def given_inputs(file, name, options):
@@ -159,42 +158,15 @@ def given_inputs(file, name, options):
 
 def no_inputs(file, name):
     """What to do where there are no inputs: a sentence."""
-    signature = signature_of(find_functions(file[name]).forward)
-    names = required(signature) if signature else []
-    shapes = " ".join(f"--shape {parameter}=4x5" for parameter in names) or "--shape x=4x5"
+    names = required(signature_of(find_functions(file[name]).forward)) or ["x"]
+    shapes = " ".join(f"--shape {parameter}=4x5" for parameter in names)
+    maker = name.replace(".", "_")
     return (
-        f"there are no inputs for {name}: write {name}_inputs(rng) into {file.path.name}, which returns "
-        f"({', '.join(names) or 'x'}), or say --inputs FILE.npz, or {shapes}, with the shapes that fit."
+        f"there are no inputs for {name}: write {maker}_inputs(rng) into {file.path.name}, which returns "
+        f"({', '.join(names)}), or say --inputs FILE.npz, or {shapes}, with the shapes that fit."
     )
 
 
 def listed(words):
     """["w,b", "x"] -> ["w", "b", "x"]."""
     return [part.strip() for word in words or () for part in word.split(",") if part.strip()]
-
-
-# ------------------------------------------------------------------------------------------ what is printed
-
-
-def show_error(error):
-    """The sentence, and beneath it the exception of the user's code, on standard error."""
-    print(f"miniclip: {error}", file=sys.stderr)
-    if error.__cause__ is not None:
-        print(format_own(error.__cause__), file=sys.stderr)
-
-
-def print_tables(found):
-    """The tables of what is not right, and how many that are."""
-    reports = [report for _, report in found if isinstance(report, Report)]
-    for report in reports:
-        if not report.ok:
-            print(f"\n{report}")
-    wrong = len(found) - sum(report.ok for report in reports)
-    print(f"\nNot right: {wrong} of {len(found)} checks." if wrong else f"\nAll {len(found)} checks are right.")
-
-
-def to_json(name, report):
-    """The report as JSON has it, also where there is none."""
-    if isinstance(report, Report):
-        return report.to_json()
-    return {"function": name, "ok": False, "verdict": "could not be checked", "error": str(report)}

@@ -3,6 +3,7 @@
 import inspect
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from .refusals import CannotCheck
 
 IN_ORDER = re.compile(r"arr_\d+")  # so np.savez(file, x, w) names them
 SHAPE = re.compile(r"(\w+)=(number|\d+(?:[x×]\d+)*)(?::int<([1-9]\d*))?")
+ANY = inspect.Signature([inspect.Parameter("arguments", inspect.Parameter.VAR_POSITIONAL)])
 
 
 def call_theirs(what, function, *args, **kwargs):
@@ -28,10 +30,10 @@ def call_theirs(what, function, *args, **kwargs):
 
 
 def make_inputs(name, inputs, seed):
-    """Inputs, or what a function that makes them returns; it is given a generator as rng, and a number as seed."""
+    """Inputs, or what a function of rng, a generator, or seed, a number, returns or yields."""
     if not callable(inputs):
         return inputs
-    signature = inspect.signature(inputs)
+    signature = signature_of(inputs)
     known = {"rng": np.random.default_rng(seed), "seed": seed}
     if unknown := [parameter for parameter in required(signature) if parameter not in known]:
         raise CannotCheck(f"{name} wants {', '.join(unknown)}; what makes inputs takes rng or seed, or nothing.")
@@ -40,7 +42,7 @@ def make_inputs(name, inputs, seed):
     given = call_theirs(name, inputs, **{key: known[key] for key in signature.parameters if key in known})
     if given is None:
         raise CannotCheck(f"{name} returned nothing (None); it is to return a tuple, a dict by name, or one array.")
-    return given
+    return call_theirs(name, tuple, given) if isinstance(given, Iterator) else given
 
 
 def load_arrays(path):
@@ -52,10 +54,9 @@ def load_arrays(path):
         if isinstance(arrays, np.ndarray):
             return arrays
         with arrays as file:
-            arrays = dict(file)
+            arrays = {name: array if array.ndim else array.item() for name, array in file.items()}  # stride=2
     except Exception as error:  # damaged files raise anything
         raise CannotCheck(f"{path} holds no arrays that can be read: {str(error).rstrip('.')}.") from None
-    arrays = {name: array if array.ndim else array.item() for name, array in arrays.items()}  # stride=2 is a number
     return tuple(arrays.values()) if all(map(IN_ORDER.fullmatch, arrays)) else arrays
 
 
@@ -84,19 +85,19 @@ def bind(name, target, given, by_name=False):
     Raises CannotCheck where it does not fit.
     """
     signature = signature_of(find_functions(target).forward)
-    if isinstance(given, dict):
-        alone = fits(signature, (given,), {}) and not any(key in signature.parameters for key in given)
-        return ((given,), {}) if alone and not by_name else bind_names(name, signature, given)
-    if isinstance(given, (tuple, list)) and (fits(signature, given, {}) or not fits(signature, (given,), {})):
+    is_one = fits(signature, given)
+    if isinstance(given, dict) and (by_name or not is_one or any(key in signature.parameters for key in given)):
+        return bind_names(name, signature, given)
+    if isinstance(given, (tuple, list)) and (fits(signature, *given) or not is_one):
         return tuple(given), {}
     return (given,), {}
 
 
 def bind_names(name, signature, given):
     """The same for a dict by name."""
-    if not fits(signature, (), given):
-        takes = ", ".join(signature.parameters) if signature else "its arguments in order"
-        raise CannotCheck(f"{name} takes {takes}; its inputs are {', '.join(map(str, given)) or 'none'}.")
+    if not fits(signature, **given):
+        given_names = ", ".join(map(str, given)) or "none"
+        raise CannotCheck(f"{name} takes {', '.join(signature.parameters)}; its inputs are {given_names}.")
     bound = signature.bind(**given)
     of_check = [p.name for p in inspect.signature(check).parameters.values() if p.kind is p.KEYWORD_ONLY]
     if clash := [key for key in bound.kwargs if key in of_check]:
@@ -107,17 +108,15 @@ def bind_names(name, signature, given):
 
 
 def signature_of(function):
-    """Its signature; None where it has none, as some functions that are not written in Python."""
+    """Its signature; that of any arguments in order where it has none, as some that are not written in Python."""
     try:
         return inspect.signature(function)
     except (ValueError, TypeError):
-        return None
+        return ANY
 
 
-def fits(signature, args, kwargs):
+def fits(signature, *args, **kwargs):
     """Whether a function of this signature can be called with these arguments."""
-    if signature is None:
-        return not kwargs
     try:
         signature.bind(*args, **kwargs)
     except TypeError:
@@ -132,6 +131,7 @@ def required(signature):
 
 
 def takes_nothing(function):
-    """Whether a function can be called without arguments, and is not one of any number of them."""
-    signature = signature_of(function)
-    return signature is not None and all(p.default is not p.empty for p in signature.parameters.values())
+    """Whether this is a function that can be called without arguments, and not one of any number of them."""
+    return inspect.isfunction(function) and all(
+        p.default is not p.empty for p in signature_of(function).parameters.values()
+    )

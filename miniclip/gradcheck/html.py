@@ -52,18 +52,18 @@ def report_html(report):
     unknown = [row for row in report.rows if row.verdict == "unchecked"]
     right = [row for row in report.rows if row.ok]
     headline = f"<b style='color: {COLOURS[verdict]}'>{MARKS[verdict]} {escape(report.headline)}</b>"
-    parts = [f"<div style='{LARGE}'>{headline}</div>"]
-    parts += [f"<div style='{LARGE}'>{escape(sentence)}</div>" for sentence in [*report.problems, report.summary]]
-    parts += [wrong_html(row) for row in wrong[:SHOWN]]
+    sentences = [headline, *map(escape, report.problems), escape(report.summary)]
+    parts = [f"<div style='{LARGE}'>{sentence}</div>" for sentence in sentences if sentence]
+    parts += map(wrong_html, wrong[:SHOWN])
     parts += [f"<div style='{LARGE}'><b>{escape(row.name)}</b>: {escape(row.why)}</div>" for row in unknown]
     if wrong or unknown:
         parts.append(table(wrong + unknown))
-    if wrong[SHOWN:]:
-        parts.append(folded(count(wrong[SHOWN:], "more", "wrong"), "".join(map(wrong_html, wrong[SHOWN:]))))
+    if more := wrong[SHOWN:]:
+        parts.append(folded(count(more, "more ", "wrong"), "".join(map(wrong_html, more))))
     if right:
         parts.append(folded(count(right, "", "right"), table(right)))
     parts += [f"<div style='{SMALL}'>{escape(note)}</div>" for note in report.notes]
-    return f"<div>{''.join(part for part in parts if part)}</div>"
+    return f"<div>{''.join(parts)}</div>"
 
 
 def wrong_html(row):
@@ -76,8 +76,7 @@ def wrong_html(row):
 
 def count(rows, more, what):
     """ "1 array is right", "3 more arrays are wrong"."""
-    arrays = f"{len(rows)} {more} array{'s' * (len(rows) > 1)}".replace("  ", " ")
-    return f"{arrays} {'are' if len(rows) > 1 else 'is'} {what}"
+    return f"1 {more}array is {what}" if len(rows) == 1 else f"{len(rows)} {more}arrays are {what}"
 
 
 def folded(summary, inside):

@@ -52,17 +52,16 @@ class Jacobian:
 
     def entry(self, row, column):
         """What stands in one place: "∂y[0, 1]/∂x[2]"."""
-        shapes = zip(self.names, (row, column), (self.shape_out, self.shape_in))
-        y, x = (
-            f"∂{name}{[int(i) for i in np.unravel_index(at, shape)] if shape else ''}" for name, at, shape in shapes
-        )
-        return f"{y}/{x}"
+
+        def named(name, i, shape):
+            return f"∂{name}{list(map(int, np.unravel_index(i, shape))) if shape else ''}"
+
+        return f"{named(self.names[0], row, self.shape_out)}/{named(self.names[1], column, self.shape_in)}"
 
     def __str__(self):
         y, x = (" × ".join(map(str, shape)) or "one number" for shape in (self.shape_out, self.shape_in))
-        text = (
-            f"{self.function}: ∂{self.names[0]} ({y}) / ∂{self.names[1]} ({x}), largest relative error {self.error:.1e}"
-        )
+        what = f"∂{self.names[0]} ({y}) / ∂{self.names[1]} ({x})"
+        text = f"{self.function}: {what}, largest relative error {self.error:.1e}"
         if not self.error > ROUNDING:
             return text
         claimed, numeric = apart(self.claimed[self.worst], self.numeric[self.worst])
@@ -96,7 +95,8 @@ def jacobians(
     It takes a backward pass for each entry of y and one or two forward passes for each entry of x.
 
     Raises CannotCheck as `check` does; where y, or an array, has more than 4,096 entries; where something is random or
-    not finite; and where `method` is "complex" and the forward pass is not analytic.
+    not finite; where a gradient is missing or of no use; and where `method` is "complex" and the forward pass is not
+    analytic. An array for which backward gives None is left out.
     """
     if method != "auto" and method not in METHODS:
         raise CannotCheck(f"method is {method!r}; choose one of auto, {', '.join(METHODS)}.")
@@ -106,20 +106,18 @@ def jacobians(
         layer = as_layer(f, args, kwargs, backward, gradient, exclude, wrt)
     rng = np.random.default_rng([cotangent_seed, *b"cotangent"])
     point, problems = check_contract(layer, rng, np.dtype(dtype))
-    if not point.gradients or any(not problem.wrong for problem in problems):
+    if set(layer.names) - {*point.gradients, *point.without} or any(not problem.wrong for problem in problems):
         raise CannotCheck(f"there is no Jacobian to show: {' '.join(problems)}")
     refuse_size(point)
     claims, reasons = claimed_jacobians(point), not_analytic(point)
-    run = point.run()
-    shape = np.shape(point.cotangent)
+    outputs, shape = ", ".join(point.run().output_names), np.shape(point.cotangent)
     found = {}
     for name in point.names:
         how = method if method != "auto" else "central" if reasons[name] else "complex"
         if not METHODS[how].subtracts and reasons[name]:
             raise CannotCheck(f"no complex step shows this Jacobian, for the forward pass {reasons[name]}.")
-        numeric = numeric_jacobian(point, name, how)
-        names = ", ".join(run.output_names), name
-        found[name] = Jacobian(layer.name, claims[name], numeric, shape, point.leaves[name].shape, names, how)
+        numeric, shape_in = numeric_jacobian(point, name, how), point.leaves[name].shape
+        found[name] = Jacobian(layer.name, claims[name], numeric, shape, shape_in, (outputs, name), how)
     return found
 
 

@@ -30,7 +30,7 @@ def has_kink(array, u, step):
         return float(np.max(weights * np.abs(line(s) + line(-s) - 2 * here), initial=0)) / s
 
     s = 2 * max(SHORT * array.unit_step, step)
-    least = 1e-5 * max(array.scale, array.floor)
+    least = 1e-5 * array.scale
     for _ in range(8):
         long, short = bend(s), bend(s / 2)
         largest = max(long, short)

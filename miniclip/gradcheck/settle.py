@@ -15,6 +15,7 @@ SINGLE_TOLERANCE = 1e-3  # of a backward pass in float32: seven digits, of which
 ADVICE = "Write it without, or use method='auto' or 'central'."
 
 
+@np.errstate(all="ignore")  # what the forward pass has to say it said when it first ran
 def report_on(layer, f, seed, method, dtype, entries, tolerance, floor):
     """The `Report` on a `Layer`; the arguments are those of `check`."""
     # A stream of its own: from the seed that x was drawn with would come c = x, a blind spot of every norm.
@@ -26,7 +27,7 @@ def report_on(layer, f, seed, method, dtype, entries, tolerance, floor):
     demand = PROVEN if tolerance is None else tolerance
     if tolerance is None and point.is_single:
         tolerance = SINGLE_TOLERANCE
-    floor *= max(float(np.abs(gradient).max()) for gradient in point.gradients.values())
+    floor *= max(point.unit(name) * float(np.abs(gradient).max()) for name, gradient in point.gradients.items())
     arrays = Arrays(point, f, method, entries, tolerance, demand, floor, seed)
     for name in point.names:
         wrong = sum(row.verdict == "WRONG" for row in report.rows)

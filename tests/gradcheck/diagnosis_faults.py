@@ -65,7 +65,7 @@ def padding_that_is_not_cut_off(x):
     return padded * weight, lambda dy: (dy * weight)[:, :, :5, :5]
 
 
-@fault("swapped", "halves of axis 1 of dy", normal(3, 4), normal(3, 4))
+@fault("swapped", "parts 0 and 1 of", normal(3, 4), normal(3, 4))
 def parts_joined_in_the_wrong_order(a, b):
     y = np.concatenate([a * a, b], 1)
     return y, lambda dy: (2 * a * dy[:, 4:], dy[:, 4:])
@@ -74,7 +74,7 @@ def parts_joined_in_the_wrong_order(a, b):
 # ------------------------------------------------------------------------------------------ terms
 
 
-@fault("regulariser", "which is 2 reg", normal(6, 4), normal(4, 3), 0.07)
+@fault("regulariser", "which is 2 times reg", normal(6, 4), normal(4, 3), 0.07)
 def regulariser_forgotten(x, w, reg):
     z = x @ w
     return (z * z).sum() + reg * (w * w).sum(), lambda: (2 * z @ w.T, 2 * x.T @ z)
@@ -177,7 +177,7 @@ def recurrent(**wrong):
     return layer
 
 
-@fault("overwritten", "stands more than once in ids", np.array([[1, 0, 3], [2, 2, 0]]), normal(5, 4))
+@fault("overwritten", "more than once counted once", np.array([[1, 0, 3], [2, 2, 0]]), normal(5, 4))
 def rows_overwritten(ids, table):
     def backward(dy):
         dtable = np.zeros_like(table)
@@ -197,7 +197,7 @@ def rows_overwritten_below_a_loss(table, ids):
     return (table[ids] ** 2).sum(), backward
 
 
-@fault("1/N", "how often an id stands in ids", np.array([1, 2, 2, 0]), normal(3, 4))
+@fault("1/N", "divided by the number of outputs that it reaches", np.array([1, 2, 2, 0]), normal(3, 4))
 def rows_averaged(ids, table):
     def backward(dy):
         dtable = np.zeros_like(table)
@@ -264,7 +264,7 @@ def scores_not_transposed_for_the_keys(q, k):
     return p, backward
 
 
-@fault("τ", "`t` were not in `a @ b.T / t`", normal(5, 6), normal(5, 6))
+@fault("τ", "the scale 1/τ was forgotten (this is t = 0.3 (line", normal(5, 6), normal(5, 6))
 def temperature_forgotten(a, b):
     t = 0.3
     p = softmax(a @ b.T / t)

@@ -3,6 +3,8 @@
 OBJECTS: (id, object or class or method, args, options, names), as FUNCTIONS there.
 """
 
+from functools import partial
+
 import numpy as np
 
 rng = np.random.default_rng(4)
@@ -149,6 +151,48 @@ class Steps:
         return input_gradient
 
 
+class OwnRate(Linear):
+    """The same with a learning rate of its own, and new arrays."""
+
+    def __init__(self):
+        super().__init__()
+        self.learning_rate = 0.1
+
+    def backward(self, dout):
+        dx = dout @ self.W.T
+        self.W = self.W - self.learning_rate * self.x.T @ dout
+        self.b = self.b - self.learning_rate * dout.sum(0)
+        return dx
+
+
+class Setting(Linear):
+    """A parameter of backward that only sounds like a cotangent."""
+
+    def backward(self, dLdy, retain_grads=True):
+        return super().backward(dLdy)
+
+
+class Squared:
+    """A loss whose target is an array of floats."""
+
+    def __call__(self, p, t):
+        self.apart = p - t
+        return (self.apart**2).mean()
+
+    def backward(self):
+        return 2 * self.apart / self.apart.size
+
+
+class Slope:
+    """A loss with its gradient as a method of the same arguments."""
+
+    def loss(self, p, t):
+        return ((p - t) ** 2).sum() / 2
+
+    def gradient(self, p, t):
+        return p - t
+
+
 class LSTMCell:
     """Two outputs."""
 
@@ -282,6 +326,11 @@ person("InPlace", InPlace, X, names="x params.0 params.1")
 person("WithParameters", WithParameters, X, names="x weight bias")
 person("LeavesItOnSelf", LeavesItOnSelf, X, True, names="inputs weights biases")
 person("Steps", Steps, X, names="input weights bias")
+person("OwnRate", OwnRate, X, names="x W b")
+person("Setting", Setting, X, names="x W b")
+person("Squared", Squared, X, X + normal((4, 3)), names="p")
+person("Slope", Slope, X, X + normal((4, 3)), names="p")
+person("a partial method", partial(Linear().forward, x=X), names="W b")
 person("LSTMCell", LSTMCell, X, normal((4, 2)), normal((4, 2)), names="x h c Wx Wh")
 person("Dropout", Dropout, X, names="x")
 person("Private", Private, X, names="x _V U")

@@ -6,6 +6,7 @@ FUNCTIONS: (id, f, args, options, names). options go to `as_layer`, or to `check
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -83,6 +84,8 @@ person("NamedTuple", with_parameters(by_attribute, Linear), X, Linear(W, B), nam
 person("NamedTuple, dict", with_parameters(by_attribute, lambda w, b: {"b": b, "w": w}), X, Linear(W, B),
        names="x p.w p.b")  # fmt: skip
 person("dataclass", with_parameters(by_attribute, LinearData), X, LinearData(W, B), names="x p.w p.b")
+person("SimpleNamespace", with_parameters(by_attribute, lambda w, b: SimpleNamespace(w=w, b=b)), X,
+       SimpleNamespace(w=W, b=B), names="x p.w p.b")  # fmt: skip
 person("list", with_parameters(in_order, lambda w, b: [w, b]), X, [W, B], names="x p.0 p.1")
 person("tuple", with_parameters(in_order, lambda w, b: (w, b)), X, (W, B), names="x p.0 p.1")
 person("dict", with_parameters(by_key, lambda w, b: OrderedDict(b=b, w=w)), X, {"w": W, "b": B}, names="x p.w p.b")
@@ -98,7 +101,15 @@ person("only Python floats", lambda t: (t * t, lambda dy: 2 * t * dy), 3.0, name
 person("a list of floats", lambda x: (np.sin(x), lambda dy: list(dy * np.cos(x))), [0.1, 0.2, 0.3], names="x")
 person("a partial function", partial(lambda x, p, k: (x * p * k, lambda dy: (dy * p * k, dy * x * k)), k=3), X, X + 1,
        names="x p")  # fmt: skip
+full = returning(lambda *gradients: gradients)
+person("a partial function that holds an array", partial(full, b=B), X, W, names="x w")
+person("a partial function that holds the first", partial(full, X), W, B, names="w b")
+person("an array as default", lambda x, w, b=B: full(x, w, b), X, W, names="x w")
+person("keyword-only in another order", lambda x, *, w, b: full(x, w, b), X, kwargs={"b": B, "w": W}, names="x w b")
+person("an integer with a gradient", lambda x, n: (x * n, lambda dy: (dy * n, (dy * x).sum())), X, 2, names="x")
 person("*xs", lambda *xs: (xs[0] * xs[1], lambda dy: (dy * xs[1], dy * xs[0])), X, X + 1, names="xs0 xs1")
+person("*xs, a list of gradients", lambda x, *ws: (x @ ws[0] @ ws[1], lambda dy: (dy @ ws[1].T @ ws[0].T,
+       [x.T @ dy @ ws[1].T, (x @ ws[0]).T @ dy])), X, W, normal((5, 2)), names="x ws0 ws1")  # fmt: skip
 person("**p", lambda x, **p: (affine(x, **p), lambda dy: affine_gradients(dy, x, p["w"])), X,
        kwargs={"w": W, "b": B}, names="x w b")  # fmt: skip
 
@@ -130,6 +141,7 @@ def two_by_name(x):
 person("two outputs", two, X, names="x")
 person("two outputs in one", two_in_one, X, names="x")
 person("two outputs by name", two_by_name, X, names="x")
+person("two outputs, **cotangents", lambda x: (two_by_name(x)[0], lambda **d: two_by_name(x)[1](d)), X, names="x")
 Moments = namedtuple("Moments", "mean square")
 person("two outputs in a NamedTuple", lambda x: (Moments(x.mean(0), (x * x).mean(0)),
        lambda d: (d.mean + 2 * x * d.square) / len(x)), X, names="x")  # fmt: skip
@@ -162,6 +174,17 @@ def dropout_global(x, p=0.5):
 
 person("a generator passed", dropout, X, 0.5, np.random.default_rng(5), names="x")
 person("a generator inside", dropout_inside, X, names="x")
+
+
+class Sampler:
+    """Draws from a generator that is a global of this module."""
+
+    def mask(self, shape):
+        return GENERATOR.random(shape) < 0.5
+
+
+person("a generator behind an argument", lambda x, sampler: (lambda mask: (x * mask, lambda dy: dy * mask))(
+       sampler.mask(x.shape)), X, Sampler(), names="x")  # fmt: skip
 person("np.random", dropout_global, X, backward=lambda dout, mask: dout * mask, names="x")
 
 # ------------------------------------------------------------------------------------------ out, cache
@@ -296,11 +319,13 @@ person("loss, grads", lambda p: (((X @ p[0] + p[1]) ** 2).sum(), [2 * X.T @ (X @
        2 * (X @ p[0] + p[1]).sum(0)]), [W, B], names="p.0 p.1")  # fmt: skip
 person("loss, dict of gradients", network, {"W1": W, "b1": B}, X, names="params.W1 params.b1")
 person("grads, cost", propagate, normal(3), 0.3, X, normal(4), names="w b")
+person("loss of shape (1, 1)", lambda x: ((x * x).sum(keepdims=True), 2 * x), X, names="x")
 person("a number and its slope", lambda x: (x**2, 2 * x), np.array(2.5), names="x")
 
 # ------------------------------------------------------------------------------------------ gradient=
 
 person("gradient", lambda x, y: (x * x * y).sum(), X, X + 1, gradient=lambda x, y: (2 * x * y, x * x), names="x y")
+person("gradient as an array", lambda x: (x * x).sum(), X, gradient=2 * X, names="x")
 person("gradient as a list", lambda x, y: (x * y).sum(), X, X + 1, gradient=[X + 1, X], names="x y")
 person("gradient by name", lambda x, y: (x * y).sum(), X, X + 1, gradient={"dy": X, "dx": X + 1}, names="x y")
 person("gradient of a float", lambda x: x**3, 2.0, gradient=lambda x: 3 * x**2, names="x")

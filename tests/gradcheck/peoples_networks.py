@@ -44,6 +44,53 @@ class Network:
         self.fc1.backward(self.act.backward(self.fc2.backward(2 * dout)))
 
 
+class Tied:
+    """Two layers with one array of weights, each with its own share of the gradient, in lists."""
+
+    def __init__(self):
+        W = normal((3, 3))
+        self.layers = [InPlaceAffine(W), InPlaceAffine(W)]
+        self.params = [layer.params[0] for layer in self.layers]
+        self.grads = [layer.grads[0] for layer in self.layers]
+
+    def forward(self, x):
+        return self.layers[1].forward(np.tanh(self.layers[0].forward(x)))
+
+    def backward(self, dout):
+        slope = 1 - np.tanh(self.layers[0].x @ self.params[0]) ** 2
+        return self.layers[0].backward(slope * self.layers[1].backward(dout))
+
+
+class InPlaceAffine:
+    def __init__(self, W):
+        self.params, self.grads = [W], [np.zeros_like(W)]
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.params[0]
+
+    def backward(self, dout):
+        self.grads[0][...] = self.x.T @ dout
+        return dout @ self.params[0].T
+
+
+class Columns:
+    """Lists of weights and biases, a cost, and their gradients in two lists."""
+
+    def __init__(self):
+        self.biases, self.weights = [normal((4, 1)), normal((2, 1))], [normal((4, 3)), normal((2, 4))]
+
+    def cost(self, x, y):
+        hidden = np.tanh(self.weights[0] @ x + self.biases[0])
+        return ((self.weights[1] @ hidden + self.biases[1] - y) ** 2).sum() / 2
+
+    def backprop(self, x, y):
+        hidden = np.tanh(self.weights[0] @ x + self.biases[0])
+        d = self.weights[1] @ hidden + self.biases[1] - y
+        dhidden = self.weights[1].T @ d * (1 - hidden**2)
+        return [dhidden, d], [dhidden @ x.T, d @ hidden.T]
+
+
 class SoftmaxWithLoss:
     def forward(self, x, t):
         self.y, self.t = np.exp(x) / np.exp(x).sum(1, keepdims=True), t
@@ -90,12 +137,16 @@ class LossAndGradients(TwoLayerNet):
         return super().loss(X, y), self.gradient(X, y)
 
 
-NET = TwoLayerNet()
+NET, COLUMNS = TwoLayerNet(), Columns()
 person("Sequential", Sequential(Linear(3, 4), ReLU(), Linear(4, 2)), X,
        names="x layers.0.W layers.0.b layers.2.W layers.2.b")  # fmt: skip
 person("Network", Network, X, kwargs={"train": True}, names="fc1.W fc1.b fc2.W fc2.b")
+person("Tied", Tied, X, names="x params.0")
+person("Columns", COLUMNS.cost, X[0, :, None], X[1, :2, None], gradient=COLUMNS.backprop,
+       names="biases.0 biases.1 weights.0 weights.1")  # fmt: skip
 person("SoftmaxWithLoss", SoftmaxWithLoss, X, LABELS, names="x")
 person("TwoLayerNet", NET.loss, X, LABELS, gradient=NET.gradient, names="W1 b1 W2 b2")
+person("TwoLayerNet itself", NET, X, LABELS, names="W1 b1 W2 b2")
 person("LossAndGradients", LossAndGradients().loss, X, LABELS, names="W1 b1 W2 b2")
 person("two methods", NET.layers["Affine1"].forward, X, backward=NET.layers["Affine1"].backward, names="x W b")
 person("forward alone", NET.layers["Affine1"].forward, X, names="x W b")

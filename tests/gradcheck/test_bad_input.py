@@ -1,10 +1,13 @@
 """What cannot be checked is refused in one sentence: what was handed over, what is taken, and how to wrap it."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from miniclip.gradcheck.conventions import as_layer
 from miniclip.gradcheck.refusals import MANNERS, CannotCheck
+from miniclip.gradcheck.tracebacks import own_part
 
 rng = np.random.default_rng(6)
 X, W = rng.standard_normal((4, 3)), rng.standard_normal((3, 5))
@@ -54,7 +57,8 @@ def refused(f, *args, **options):
 
 @pytest.mark.parametrize("f, what", [
     (double(X), "a tuple of 2 (ndarray, function)"), (X, "float64 (4, 3)"), (3, "3"), (None, "None"),
-    ([double], "a list of 1 (function)"), ("double", "'double'"), (object(), "an object of class object"),
+    ([double], "a list of 1 (function)"), (np, "an object of class module"), ("double", "'double'"),
+    (object(), "an object of class object"),
 ])  # fmt: skip
 def test_what_is_no_function(f, what):
     sentence = refused(f, X)
@@ -77,6 +81,14 @@ def test_what_is_no_function(f, what):
 def test_what_returns_no_backward(f, sentence):
     found = refused(f, X)
     assert sentence in found and found.endswith(MANNERS)
+
+
+@pytest.mark.parametrize("y, sentence", [
+    (X[:0], "the output of <lambda> is empty, float64 (0, 3): it must have entries."),
+    (X * 1j, "the output of <lambda> is complex128 (4, 3): gradients of complex numbers are not checked; return real "),
+])  # fmt: skip
+def test_an_output_that_has_no_gradient(y, sentence):
+    assert sentence in refused(lambda x: (y, lambda dy: dy), X)
 
 
 def test_a_number_with_a_cache():
@@ -105,10 +117,14 @@ def test_an_exception_of_the_users_stays_beneath_the_sentence():
     with pytest.raises(CannotCheck) as refusal:
         as_layer(product, (X, X))
     assert isinstance(refusal.value.__cause__, ValueError)
-    assert refusal.value.__cause__.__traceback__.tb_next.tb_frame.f_code.co_name == "product"
+    assert own_part(refusal.value.__cause__).tb_frame.f_code.co_name == "product"
     sentence = str(refusal.value)
     assert sentence.startswith("product raised ValueError: matmul: ")
     assert sentence.endswith("it was handed x float64 (4, 3), w float64 (4, 3).")
+
+
+def test_an_exit_of_the_users_ends_nothing():
+    assert refused(lambda x: sys.exit(3), X) == "<lambda> raised SystemExit: 3; it was handed x float64 (4, 3)."
 
 
 @pytest.mark.parametrize("backward, sentence", [
@@ -150,6 +166,7 @@ def test_gradients_of_another_structure():
     (np.array([np.inf, 2]), "x, float64 (2,), has infinity among 1 of its 2 entries: it must be real and finite"),
     (float("nan"), "x, float64 (), has NaN among 1 of its 1 entries"),
     ([1.0, float("nan")], "x, float64 (2,), has NaN among 1 of its 2 entries"),
+    (np.ma.masked_array(X, X > 1), "x is a masked array: hand over its numbers and its mask as two arrays, x.filled"),
     (X + 1j, "x is complex128 (4, 3): gradients of complex arguments are not checked; hand over its real and"),
     (np.array([[1.0, 2.0], [3.0]], object), "x is an array of objects, (2,): hand over an array of floats"),
     (np.array([1.0, "a", None], object), "x is object (3,): give floats, x.astype(float); there is nothing to"),
@@ -172,8 +189,9 @@ def test_nothing_is_left():
     assert "wrt=[] and exclude=['x'] leave nothing to differentiate; the arrays of floats are x." in refused(
         double, X, exclude=["x"]
     )
-    assert "leave nothing to differentiate" in refused(
-        lambda x, ids: (x[ids], lambda dy: dy), X, np.arange(4), wrt="ids"
+    assert "leave nothing to differentiate" in refused(lambda x, n: (x, lambda dy: dy), X, "add", wrt="n")
+    assert (
+        refused(lambda x, n: (x * n, lambda dy: dy * n), X, 2, wrt=["n"]) == "n is 2: give floats, np.array(n, float)."
     )
     with pytest.raises(ValueError, match="there is no argument 5 among x, w, which count from 0"):
         as_layer(product, (X, W), wrt=5)

@@ -105,6 +105,10 @@ def test_what_cannot_be_shown(normal):
         jacobians(lambda x: (np.outer(x, x), lambda dy: (dy + dy.T) @ x), normal(80))
     with pytest.raises(CannotCheck, match="there is no Jacobian to show: .*not finite"):
         jacobians(lambda x: (x * np.nan, lambda dy: dy), normal(3))
+    missing = lambda x, w: (x * w, lambda dy: dy * w)
+    with pytest.raises(CannotCheck, match="there is no Jacobian to show: backward gives no gradient of w"):
+        jacobians(missing, normal(3), normal(3))
+    assert list(jacobians(missing, normal(3), normal(3), wrt="x")) == ["x"]
     with pytest.raises(CannotCheck, match="method is 'guess'; choose one of auto, complex"):
         jacobians(softmax, normal(3), method="guess")
 

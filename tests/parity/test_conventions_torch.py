@@ -139,3 +139,20 @@ def test_a_gradient_of_the_wrong_shape():
     ) as refusal:
         as_layer(Misshapen, (X, W))
     assert isinstance(refusal.value.__cause__, RuntimeError)
+
+
+def test_a_gradient_written_by_hand_is_the_one_that_is_checked():
+    """And not that of autograd, which would always be right; but a module's second output is no gradient."""
+    right = as_layer(lambda w: ((w * w).sum(), 2 * w), (X,))
+    wrong = as_layer(lambda w: ((w * w).sum(), 3 * w), (X,))
+    assert_right(right)
+    assert right.is_loss and wrong.is_loss
+    with pytest.raises(AssertionError, match="w"):
+        assert_right(wrong)
+    both = as_layer(lambda x, w: ((x @ w).sum(), x @ w), (X, W))
+    assert not both.is_loss and len(both.first.outputs) == 2
+
+
+def test_an_array_beside_tensors_has_no_gradient():
+    layer = as_layer(lambda x, k: x * torch.as_tensor(k), (X, np.ones(3)))
+    assert layer.first.pull([np.ones((4, 3))])["k"] is None

@@ -7,6 +7,7 @@ one call in the slots and nothing that two calls share.
 
 import copy
 import dataclasses
+import functools
 import inspect
 import types
 from fnmatch import fnmatchcase
@@ -19,6 +20,8 @@ from .arrays import described, is_array, is_float, kind, to_numpy
 STATISTICS = ("running_*", "moving_*")  # what a norm keeps between calls, which has no gradient by intent
 
 ATOMIC = (int, float, complex, bool, str, type(None), types.FunctionType)  # no copy of these is needed
+IN_ORDER = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Slot:
@@ -31,34 +34,23 @@ class Slot:
         return memo["values"][self.name]
 
 
-class Same:
-    """What cannot be copied, and is the same object in every call."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __deepcopy__(self, memo):
-        return self.value
-
-
 class Arguments:
-    """The arguments of `f`: `.tops` {name: template of that argument}, `.leaves` {name: float64 array},
-    `.given` {name: that array as it was handed over}, `.constants` {name: all else}, `.optional` names."""
+    """The arguments of `f`: `.tops` {name: template of that argument}, in the order of its signature, `.leaves`
+    {name: float64 array}, `.given` {name: that array as it was handed over}, `.constants` {name: all else}, and
+    `.optional` names. `.values` {name: value} are these and the defaults, and what a partial function holds."""
 
     def __init__(self, f, args, kwargs, who):
         self.leaves, self.given, self.constants, self.optional, self.notes = {}, {}, {}, set(), []
-        self.raised = {}  # {dtype: names}
-        self.names = names = name_arguments(f, args, kwargs, who)
-        values = [*args, *kwargs.values()]
-        templates = [self.take_apart(value, name) for name, value in zip(names, values)]
-        self.defaults = defaults_of(f, names)
-        self.tops = dict(zip(names, templates))  # an object's parameters are entered later
-        self.template = tuple(templates[: len(args)]), dict(zip(kwargs, templates[len(args) :]))
+        self.raised, self.kept = {}, {}  # {dtype: names}, {id: what cannot be copied}
+        names, self.starred, self.values = name_arguments(f, args, kwargs, who)
+        self.by_name = list(kwargs)
+        self.in_order = [name for name in names if name not in kwargs]
+        self.tops = {name: self.take_apart(self.values[name], name) for name in names}  # an object's are entered later
 
     def add_leaf(self, name, value):
         """Enter an array of floats: in float64, on the CPU."""
         array = to_numpy(value)
-        if is_array(value) and array.dtype != np.float64:
+        if is_array(value) and array.dtype.name != "float64":
             self.raised.setdefault(described(value).split(" ")[0], []).append(name)
         if isinstance(value, list):
             self.notes.append(f"{name} was given as a list and is handed over as an array.")
@@ -84,39 +76,42 @@ class Arguments:
         try:
             copy.deepcopy(value)
         except Exception:  # whatever a class of the user's may raise
-            return Same(value)
+            self.kept[id(value)] = value
         return value
 
-    def build(self, values):
-        """New args and kwargs, with {name: array in the user's kind} in their slots."""
-        memo = {"values": values}
+    def build(self, values, kept):
+        """New args and kwargs, with {name: array in the user's kind} in their slots. kept: {id: what is not copied}."""
+        memo = {**self.kept, **kept, "values": values}
 
-        def new(part):
-            if type(part) is Slot:
-                return values[part.name]
+        def new(name):
+            part = self.tops[name]
             return part if type(part) in ATOMIC else copy.deepcopy(part, memo)
 
-        args, kwargs = self.template
-        return [new(part) for part in args], {name: new(part) for name, part in kwargs.items()}
+        return [new(name) for name in self.in_order], {name: new(name) for name in self.by_name}
 
 
 def is_statistic(name):
     return any(fnmatchcase(name.split(".")[-1], pattern) for pattern in STATISTICS)
 
 
+# ------------------------------------------------------------------------------------------ trees
+
+
 def any_float(value):
     """Whether there is an array of floats, or one that is refused, anywhere in a tree."""
-    return kind(value) in ("f", "c", "O") or any(map(any_float, children(value).values()))
+    return kind(value) in ("f", "c", "O", "masked") or any(map(any_float, children(value).values()))
 
 
 def children(value):
-    """{key: part} of a dict, list, tuple, NamedTuple or dataclass; {} of everything else."""
+    """{key: part} of a dict, list, tuple, NamedTuple, dataclass or SimpleNamespace; {} of everything else."""
     if isinstance(value, dict):
         return dict(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return dict(zip(value._fields, value))
     if isinstance(value, (list, tuple)):
         return dict(enumerate(value))
+    if isinstance(value, types.SimpleNamespace):
+        return dict(vars(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return {}
@@ -128,65 +123,71 @@ def with_children(value, parts):
         return type(value)(*parts.values()) if hasattr(value, "_fields") else tuple(parts.values())
     new = copy.copy(value)
     for key, part in parts.items():
-        if dataclasses.is_dataclass(value):
-            object.__setattr__(new, key, part)  # also of a frozen one
-        else:
+        if isinstance(value, (dict, list)):
             new[key] = part
+        else:
+            object.__setattr__(new, key, part)  # also of a frozen dataclass
     return new
 
 
-def defaults_of(f, names):
-    """{name: default} of the arguments that were not handed over."""
+# ------------------------------------------------------------------------------------------ names
+
+
+def signature_of(f):
+    """Its signature; (x, …) where it has none, as some built-in functions, or hides it behind *args, **kwargs."""
     try:
-        parameters = inspect.signature(f).parameters.values()
+        signature = inspect.signature(f)
     except (ValueError, TypeError):
-        return {}
-    return {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in names}
+        signature = None
+    if signature is None or list(signature.parameters) == ["args", "kwargs"]:
+        signature = inspect.Signature([inspect.Parameter(*pair) for pair in zip(("x", "more"), STARRED)])
+    return signature
 
 
 def name_arguments(f, args, kwargs, who):
-    """The names of args, then of kwargs, as the signature of f has them; those of *xs are "xs0", "xs1" …
+    """Names in the order of the signature of f: of what was handed over, and of those of *xs, "xs0", "xs1" …
 
-    Raises CannotCheck where f takes fewer or more, or not one of that name.
+    Also {name: value} of all arguments in that order: what was handed over, defaults, and what a partial function
+    holds. Raises CannotCheck where f takes fewer or more, or not one of that name.
     """
+    signature = signature_of(f)
     try:
-        signature = inspect.signature(f)
-    except (ValueError, TypeError):  # some built-in functions have none
-        signature = None
-    if signature is None or list(signature.parameters) == ["args", "kwargs"]:  # as those of NumPy's ufuncs
-        any_more = inspect.Parameter("more", inspect.Parameter.VAR_KEYWORD)
-        signature = inspect.Signature([inspect.Parameter("x", inspect.Parameter.VAR_POSITIONAL), any_more])
-    parameters = list(signature.parameters.values())
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    names = [p.name for p in positional]
-    rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
-    more = len(args) - len(names)
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:
+        raise CannotCheck(misfit(signature.parameters.values(), args, kwargs, who)) from None
+    handed = list(bound.arguments)
+    bound.apply_defaults()
+    values = dict(zip(signature_of(f.func).parameters, f.args)) if isinstance(f, functools.partial) else {}
+    names, starred = [], []
+    for name, value in bound.arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            value = {f"{name}{i}": x for i, x in enumerate(value)}
+            starred = list(value)
+        several = value if kind in STARRED else {name: value}
+        names += several if name in handed else []
+        values |= several
+    return names, starred, values
+
+
+def misfit(parameters, args, kwargs, who):
+    """Why a function of these parameters cannot be called with these arguments: a sentence."""
     takes = ", ".join(p.name for p in parameters) or "nothing"
-    if more > 0 and not rest:
-        raise CannotCheck(f"{who} takes {len(names)} arguments, not {len(args)}: it takes {takes}.")
-    names = [*names[: len(args)], *(f"{rest[0]}{i}" for i in range(more) if rest)]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        taken = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        for name in kwargs:
-            if name not in taken:
-                raise CannotCheck(f"{who} takes no argument {name!r}, neither does check; it takes {takes}.")
-    for name in kwargs:
-        if name in names:
-            raise CannotCheck(f"{who} is given {name} twice, in order and by name.")
+    in_order = [p.name for p in parameters if p.kind in IN_ORDER]
+    given = in_order[: len(args)]
     missing = [
-        p.name
-        for p in parameters
-        if p.default is p.empty
-        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        and p.name not in names
-        and p.name not in kwargs
-    ]
-    if missing and names[:1] == ["self"]:
-        raise CannotCheck(f"{who} is a method without its object: hand over that of an object, check(layer.{who}, …).")
-    if missing:
-        were = "were" if len(missing) > 1 else "was"
-        call = f"check({who}, {', '.join([*names, *missing])})"
-        raise CannotCheck(
-            f"{who} also wants {' and '.join(missing)}, which {were} not handed over; it takes {takes}: {call}."
-        )
-    return [*names, *kwargs]
+        p.name for p in parameters
+        if p.default is p.empty and p.kind not in STARRED and p.name not in given and p.name not in kwargs
+    ]  # fmt: skip
+    if len(args) > len(in_order) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return f"{who} takes {len(in_order)} arguments, not {len(args)}: it takes {takes}."
+    for name in kwargs:
+        if name in given:
+            return f"{who} is given {name} twice, in order and by name."
+        if name not in [p.name for p in parameters] and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return f"{who} takes no argument {name!r}, neither does check; it takes {takes}."
+    if given[:1] == ["self"]:
+        return f"{who} is a method without its object: hand over that of an object, check(layer.{who}, …)."
+    were = "were" if len(missing) > 1 else "was"
+    call = f"check({who}, {', '.join([*given, *missing])})"
+    return f"{who} also wants {' and '.join(missing)}, which {were} not handed over; it takes {takes}: {call}."

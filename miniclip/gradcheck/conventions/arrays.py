@@ -6,7 +6,7 @@ import numpy as np
 
 from ...backend import array_module
 
-KINDS = {bool: "b", int: "i", float: "f", complex: "c"}
+NUMBERS = (int, float, complex)
 
 
 def torch_module():
@@ -21,23 +21,20 @@ def is_tensor(x):
 
 def is_number(x):
     """Whether x is one number: Python's, NumPy's, or an array or tensor without axes."""
-    return isinstance(x, (int, float, complex)) or is_array(x) and len(x.shape) == 0
+    return isinstance(x, NUMBERS) or is_array(x) and len(x.shape) == 0
 
 
 def is_array(x):
     """Whether x is an array of any library, or a number of NumPy's."""
-    return is_tensor(x) or hasattr(x, "dtype") and hasattr(x, "shape") and not isinstance(x, type)
+    return is_tensor(x) or hasattr(x, "dtype") and isinstance(getattr(x, "shape", None), tuple)
 
 
 def is_number_list(x):
     """Whether x is a regular list of numbers, nested or not, of which at least one is no integer."""
-    if type(x) is not list or not x:
-        return False
-    numbers = list(numbers_in(x))
-    if not all(isinstance(n, (int, float, complex, np.number)) and not isinstance(n, bool) for n in numbers):
+    if type(x) is not list or not all(type(n) in NUMBERS or isinstance(n, np.number) for n in numbers_in(x)):
         return False
     try:
-        return np.array(x).dtype.kind in "fc"
+        return bool(x) and np.array(x).dtype.kind in "fc"
     except ValueError:  # rows of different lengths
         return False
 
@@ -53,17 +50,17 @@ def numbers_in(items):
 def kind(x):
     """The letter of NumPy for what the numbers of an array are: f floats, c complex, i and u integers, b, O, U …
 
-    Also of Python's numbers and of regular lists of floats; "" of all else.
+    Also of Python's numbers and of regular lists of floats; "masked" of a masked array, "" of all else.
     """
     if type(x) is np.ndarray:
         return x.dtype.kind
     if is_tensor(x):
         return "c" if x.is_complex() else "f" if x.is_floating_point() else "i"
-    if type(x) in KINDS:
-        return KINDS[type(x)]
+    if isinstance(x, np.ma.MaskedArray):
+        return "masked"
     if is_array(x):
         return "f" if x.dtype.name == "bfloat16" else x.dtype.kind
-    return np.array(x).dtype.kind if is_number_list(x) else ""
+    return np.array(x).dtype.kind if type(x) in (*NUMBERS, bool) or is_number_list(x) else ""
 
 
 def is_float(x):
@@ -85,7 +82,7 @@ def like(value, given):
     """A NumPy array as a new array of the kind that was given, in the dtype of `value`; float and complex too."""
     if type(given) is np.ndarray:
         return np.array(value)
-    if type(given) in (int, float, complex):
+    if type(given) in NUMBERS:
         return complex(value) if value.dtype.kind == "c" else float(value)
     if isinstance(given, np.generic):
         return value.dtype.type(value[()])
@@ -107,7 +104,7 @@ def described(x):
     if isinstance(x, (list, tuple)):
         kinds = list(dict.fromkeys(type(item).__name__ for item in x))
         return f"a {type(x).__name__} of {len(x)} ({', '.join(kinds[:3])})" if x else f"an empty {type(x).__name__}"
-    if x is None or isinstance(x, (bool, int, float, complex)):
+    if x is None or isinstance(x, NUMBERS):
         return repr(x)
     if isinstance(x, str):
         return repr(x if len(x) < 30 else x[:27] + "…")

@@ -24,7 +24,7 @@ def choose_names(arguments, wrt, exclude):
     chosen = [name for name in chosen if not any(covers(p, name) for p in exclude)]
     for name in chosen:
         if name in arguments.constants:
-            refuse_constant(name, arguments.constants[name])
+            refuse_constant(name, arguments.constants[name], is_named=name in wrt)
     optional = set() if wrt else {name for name in chosen if name in arguments.optional}
     names = [name for name in chosen if name in arguments.leaves and name not in optional]
     if not names and not optional:
@@ -43,18 +43,35 @@ def patterns_of(given, tops):
     return [tops[pattern] if isinstance(pattern, int) else pattern for pattern in given]
 
 
-def refuse_constant(name, value):
-    """Raise CannotCheck for arrays that look like something to differentiate and cannot be."""
+def refuse_constant(name, value, is_named=False):
+    """Raise CannotCheck for what looks like something to differentiate, or is named by wrt, and cannot be."""
     if kind(value) == "c" and is_array(value):
         raise CannotCheck(
             f"{name} is {described(value)}: gradients of complex arguments are not checked; hand over its real and "
             f"imaginary part as two arrays, or exclude=[{name!r}] where it is a constant."
+        )
+    if kind(value) == "masked":
+        raise CannotCheck(
+            f"{name} is a masked array: hand over its numbers and its mask as two arrays, {name}.filled(0) and "
+            f"~{name}.mask, or exclude=[{name!r}] where it is a constant."
         )
     if kind(value) == "O" and all(isinstance(item, (int, float, list, np.ndarray)) for item in value.flat):
         raise CannotCheck(
             f"{name} is an array of objects, {value.shape}: hand over an array of floats, np.array({name}, float), "
             f"or a list of arrays where they differ in shape."
         )
+    if is_named and (how := as_floats(name, value)):
+        raise CannotCheck(f"{name} is {described(value)}: give floats, {how}.")
+
+
+def as_floats(name, value):
+    """How an argument is handed over as floats, where it holds integers or the like; else ""."""
+    if is_tensor(value):
+        return f"{name}.double()"
+    if is_array(value):
+        return f"{name}.astype(float)" if kind(value) in ("i", "u", "b", "O") else ""
+    are_integers = isinstance(value, list) and value and all(isinstance(n, int) for n in value)
+    return f"np.array({name}, float)" if isinstance(value, int) or are_integers else ""
 
 
 def refuse_values(name, leaf, given):
@@ -79,13 +96,8 @@ def nothing_left(arguments, wrt, exclude):
             f"{', '.join(arguments.leaves) or 'none'}."
         )
     for name, value in arguments.constants.items():
-        if kind(value) in ("i", "u", "b", "O") and is_array(value):
-            how = f"{name}.astype(float)"
-        elif isinstance(value, int) or isinstance(value, list) and value and all(isinstance(n, int) for n in value):
-            how = f"np.array({name}, float)"
-        else:
-            continue
-        return f"{name} is {described(value)}: give floats, {how}; there is nothing to differentiate."
+        if how := as_floats(name, value):
+            return f"{name} is {described(value)}: give floats, {how}; there is nothing to differentiate."
     handed = "; ".join(f"{name} is {described(value)}" for name, value in arguments.constants.items())
     return (
         f"no argument is an array of floats: there is nothing to differentiate. Handed over: {handed or 'nothing'}; "

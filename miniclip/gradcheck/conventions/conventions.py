@@ -12,8 +12,10 @@ import inspect
 import types
 from typing import NamedTuple
 
+import numpy as np
+
 from ..refusals import MANNERS, CannotCheck
-from .arguments import children
+from .arguments import IN_ORDER, children, signature_of
 from .arrays import described, is_array, is_tensor, kind
 from .naming import resolve
 from .objects import OUTPUT_NAMES
@@ -30,14 +32,14 @@ class Call(NamedTuple):
     again: object  # () -> args, kwargs: the same arrays with new constants
     backward: object = None
     gradient: object = None
-    is_explicit: bool = False  # whether backward was handed over, and is not a method of f
+    is_explicit: bool = False  # whether these were handed over, and are not methods of f
     subject: object = None  # the object whose methods these are
-    tensors: dict = {}  # {name: tensor} whose gradients are torch's
+    tensors: dict = {}  # {name: tensor} whose gradients are torch's, or None of an array that is no tensor
 
 
 def read_result(result, call):
     """The `Read` of what a forward pass returned. Raises CannotCheck where it is of no known manner."""
-    if call.gradient is not None:
+    if call.gradient is not None and (call.is_explicit or is_one_number(result)):
         return with_gradient(result, call)
     if call.backward is not None and not callable(call.backward):
         raise CannotCheck(
@@ -50,9 +52,12 @@ def read_result(result, call):
         return own_backward(parts[0] if len(parts) == 2 else tuple(parts[:-1]), parts[-1], call)
     if call.backward is not None:
         return with_backward(result, call)
-    if call.tensors and any(is_tensor(y) for _, y in leaves_of(result)):
-        return with_autograd(result, call.tensors)
-    if parts and (split := loss_and_gradients(parts)):
+    split = loss_and_gradients(parts) if parts else None
+    tensors = [tensor for tensor in call.tensors.values() if is_tensor(tensor)]
+    if tensors and any(is_tensor(y) for _, y in leaves_of(result)):
+        if split is None or call.subject is not None or not have_shapes_of(split[1], tensors):
+            return with_autograd(result, call.tensors)
+    if split:
         loss, gradients = split
         return Read(Outputs(loss), lambda cotangents: gradients, True, may_omit=True)
     if call.subject is not None and is_one_number(result):  # the gradients may be on the object
@@ -75,6 +80,13 @@ def loss_and_gradients(parts):
     if len(rest) == 1 and is_one_number(rest[0]) and holds_floats(first) and children(first):
         return rest[0], first
     return None
+
+
+def have_shapes_of(gradients, tensors):
+    """Whether tensors may be gradients of these: a loss may also be returned beside what it was computed from."""
+    left = iter(tensors)
+    found = [gradient for _, gradient in leaves_of(gradients) if gradient is not None]
+    return all(any(np.shape(gradient) == np.shape(tensor) for tensor in left) for gradient in found)
 
 
 def holds_floats(x):
@@ -110,22 +122,19 @@ def refusal(result, parts, call):
     return f"{what} returned {described(result)}. {MANNERS}"
 
 
-def parameters_of(function):
+def count_parameters(function):
     """(least, most) number of arguments in order that a function takes."""
     if type(function) is types.FunctionType and not hasattr(function, "__wrapped__"):  # the same, and quicker
         code = function.__code__
         most = float("inf") if code.co_flags & inspect.CO_VARARGS else code.co_argcount
         return code.co_argcount - len(function.__defaults__ or ()), most
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (ValueError, TypeError):
-        return 1, float("inf")
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    most = float("inf") if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional)
-    return sum(p.default is p.empty for p in positional), most
+    parameters = signature_of(function).parameters.values()
+    in_order = [p for p in parameters if p.kind in IN_ORDER]
+    most = float("inf") if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(in_order)
+    return sum(p.default is p.empty for p in in_order), most
 
 
-def one_number(y, call):
+def refuse_shape(y, call):
     """Raise CannotCheck where an output is not one number."""
     if not is_one_number(y):
         shown = f"has shape {tuple(y.shape)}" if is_array(y) else f"is {described(y)}"
@@ -136,34 +145,35 @@ def one_number(y, call):
 
 def own_backward(y, backward, call):
     """y, backward = f(…): backward takes a cotangent for each output, or all in one; that of a loss takes nothing."""
-    least, most = parameters_of(backward)
+    least, most = count_parameters(backward)
     if most == 0 and isinstance(y, tuple) and is_one_number(y[0]):
         y = y[0]  # loss, accuracy, backward
     outputs = Outputs(y)
     count = len(outputs.arrays)
+    if isinstance(y, dict) and (names := by_key(backward, y)):
+        return Read(outputs, lambda cotangents: backward(**dict(zip(names, cotangents))), False)
     if most == 0 or least == 0 and count == 1 and most < float("inf") and is_one_number(outputs.given[0]):
-        one_number(y, call)
+        refuse_shape(y, call)
         return Read(outputs, lambda cotangents: backward(), True)
     if not count:
         raise CannotCheck(f"{call.name} returned {described(y)} where its output is due. {MANNERS}")
-    if isinstance(y, dict) and least == count and (names := by_key(backward, y)):
-        return Read(outputs, lambda cotangents: backward(**dict(zip(names, cotangents))), False)
-    if count > 1 and least <= count <= most:
-        return Read(outputs, lambda cotangents: backward(*cotangents), False)
-    if count == 1:  # also where there are integers beside it
+    if count == 1 or least <= count <= most:  # one, also where there are integers beside it
         return Read(outputs, lambda cotangents: backward(*cotangents), False)
     return Read(outputs, lambda cotangents: backward(outputs.filled(cotangents)), False)
 
 
 def by_key(backward, y):
     """The parameters of backward in the order of the dict of outputs whose names they bear, or []."""
-    meant = {resolve(name, y): name for name in inspect.signature(backward).parameters}
+    parameters = signature_of(backward).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return list(y)
+    meant = {resolve(name, y): name for name in parameters}
     return [meant[key] for key in y] if meant.keys() == y.keys() else []
 
 
 def with_gradient(result, call):
     """f returns one number, and its gradient is handed over: a function of the same arguments, or its value."""
-    one_number(result, call)
+    refuse_shape(result, call)
 
     def pull(cotangents):
         if not callable(call.gradient):

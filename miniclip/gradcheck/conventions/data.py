@@ -4,7 +4,7 @@ import re
 
 from ..refusals import looks_like_data
 from .arguments import children
-from .object_arrays import parts_of
+from .object_arrays import follow
 from .objects import BACKWARDS, LEARNED, method_of
 
 EXAMPLES = re.compile(r"(x|y|t|data|inputs?|images?|features?|samples?|batch|examples?)(_\w+)?", re.IGNORECASE)
@@ -23,14 +23,9 @@ def is_data(name, leaves, claimed, returned):
 
 
 def is_network(subject):
-    """Whether an object holds layers, or the parameters of several, and may give no gradient of its input."""
-    parts, seen = list(parts_of(subject).items()), set()
-    while parts:
-        step, part = parts.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if method_of(part, BACKWARDS) is not None or re.search(r"[A-Za-z]_?\d+$", str(step)):
-            return True
-        parts += parts_of(part).items()
-    return False
+    """Whether a `Subject` holds layers, or the parameters of several, and may give no gradient of its input."""
+    steps = [(place.path[: i + 1], step) for place in subject.candidates for i, step in enumerate(place.steps)]
+    return any(
+        re.search(r"[A-Za-z]_?\d+$", step) or method_of(follow(subject.original, path), BACKWARDS)
+        for path, step in steps
+    )

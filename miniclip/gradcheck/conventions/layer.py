@@ -13,12 +13,12 @@ import numpy as np
 
 from ..refusals import CannotCheck
 from .arguments import Arguments, Slot
-from .arrays import described, torch_module
+from .arrays import described, to_numpy, torch_module
 from .choice import choose_names, nothing_left, refuse_values
 from .data import is_data, is_network
 from .gradient_names import GradientNames
 from .objects import Subject
-from .randomness import RandomStates, states_in
+from .randomness import RandomStates
 from .run import Run
 from .subjects import Functions, find_functions
 from .torch_layer import ModuleSubject, is_module
@@ -47,48 +47,53 @@ class Layer:
         named = functions.subject.forward if is_module(functions.subject) else functions.forward
         self.arguments = Arguments(named, args, kwargs, functions.name)
         self.leaves, self.constants = self.arguments.leaves, self.arguments.constants
-        self.random = RandomStates(functions.subject, functions.forward, functions.backward, functions.gradient)
+        self.random = RandomStates(*functions[1:5], self.arguments.tops)
         self.first = self.latest = self.subject = None
         self.optional = self.settings = set(self.arguments.optional)
         self.is_tracked = torch_module() is not None  # by torch's autograd, where there are tensors
         self.tracked, self.by_name_only = list(self.leaves), ()
         if is_module(functions.subject):
-            self.take_module(ModuleSubject(functions.subject, functions[1:4]))
+            self.subject = ModuleSubject(functions.subject, functions[1:4], self.random.generators)
+            self.enter_parameters()
         elif functions.subject is not None:
-            self.find_parameters(Subject(functions.subject, functions[1:4]))
+            self.find_parameters(Subject(functions.subject, functions[1:4], self.random.generators))
         self.names, self.optional = choose_names(self.arguments, wrt, exclude)
         self.settle(is_chosen=wrt is not None)
 
     def find_parameters(self, subject):
         """Run once to see which arrays of an object have gradients, and take these for arguments like the others."""
-        self.subject, self.namer = subject, GradientNames(self.arguments.tops, self.leaves, list(self.leaves), ())
-        probe = self.run(self.leaves)
-        probe.pull([np.ones(y.shape) for y in probe.outputs])
-        subject.settle(probe.subject, probe.read.takes_step)
-        for name in [name for name in subject.parameters if name in self.arguments.tops or name in self.leaves]:
-            subject.parameters[f"self.{name}"] = subject.parameters.pop(name)
-        for name, place in subject.parameters.items():
-            self.arguments.add_leaf(name, place.value)
-        self.arguments.tops |= {name: Slot(name) for name in subject.parameters}
-        if probe.read.takes_step or subject.gradients(probe.subject):  # else they are in what backward returns
-            self.by_name_only = list(subject.parameters)
-
-    def take_module(self, subject):
-        """Take the parameters of an nn.Module for arguments like the others."""
         self.subject = subject
-        for name in [name for name in subject.parameters if name in self.arguments.tops or name in self.leaves]:
-            subject.parameters[f"self.{name}"] = subject.parameters.pop(name)
-        for name, parameter in subject.parameters.items():
-            self.arguments.add_leaf(name, parameter)
-        self.arguments.tops |= {name: Slot(name) for name in subject.parameters}
+        probe = self.run(self.leaves)
+        probe.pull_unnamed([np.ones(y.shape) for y in probe.outputs])
+        subject.settle(probe.subject, probe.read.takes_step)
+        self.enter_parameters()
+        before = {name: to_numpy(value) for name, value in subject.values().items()} if probe.takes_step else None
+        if subject.gradients(probe.subject, before):  # else they are in what backward returns
+            self.by_name_only = {name.split(".")[0] for name in subject.parameters}
+
+    def enter_parameters(self):
+        """Take the parameters of an object for arguments like the others: layers within it are trees of theirs."""
+        tops, parameters = self.arguments.tops, self.subject.parameters
+        for name in [name for name in parameters if name.split(".")[0] in tops]:
+            parameters[f"self.{name}"] = parameters.pop(name)
+        for name, given in self.subject.values().items():
+            self.arguments.add_leaf(name, given)
+            top, _, rest = name.partition(".")
+            if rest:
+                tops.setdefault(top, {})[rest] = Slot(name)
+            else:
+                tops[name] = Slot(name)
 
     def settle(self, is_chosen):
         """Run once, forward and backward, to learn what can only be learned so."""
-        functions = self.functions
+        arguments = self.arguments
         self.tracked = [*self.names, *self.optional]
-        self.namer = GradientNames(self.arguments.tops, self.leaves, self.names, self.optional, self.by_name_only)
+        every = dict.fromkeys(arguments.values) | arguments.tops  # None stands for what was not handed over
+        choice = self.names, self.optional, self.by_name_only, arguments.starred
+        self.namer = GradientNames(every, self.leaves, *choice)
         self.first = self.run(self.leaves)
         self.is_loss = self.first.is_loss
+        self.refuse_outputs(self.first.outputs)
         found = self.first.pull([np.ones(y.shape) for y in self.first.outputs])
         self.random.settle(self.first.drawn)
         self.refuse_gradients(found)
@@ -99,26 +104,32 @@ class Layer:
         self.names = self.names or [name for name in self.leaves if name in self.optional]
         self.optional, self.settings = self.optional - set(self.names), self.settings - set(self.names)
         if not self.names:
-            raise CannotCheck(nothing_left(self.arguments, None, ()))
+            raise CannotCheck(nothing_left(arguments, None, ()))
         for name in self.names:
-            refuse_values(name, self.leaves[name], self.arguments.given[name])
-        self.notes = list(dict.fromkeys([*self.arguments.raised_notes(), *self.arguments.notes, *self.namer.notes]))
-        before, after = states_in([self.arguments.template, functions.subject]), states_in(self.first.copies)
-        if isinstance(self.subject, Subject) and self.subject.constants:
-            held = ", ".join(self.subject.constants)
-            self.notes.append(f"{held}: no gradient of this was found on the object; it was taken for a constant.")
-        if self.first.read.takes_step:
-            self.notes.append("backward changes the parameters; at a learning rate of 1, that is their gradient.")
-        if self.random.draws or before != after:
+            refuse_values(name, self.leaves[name], arguments.given[name])
+        self.notes = list(dict.fromkeys([*arguments.raised_notes(), *arguments.notes, *self.namer.notes]))
+        self.notes += self.subject.notes() if self.subject else filter(None, [self.functions.note])
+        if self.random.draws:
             self.notes.append("random numbers are drawn from the same state in every call.")
+
+    def refuse_outputs(self, outputs):
+        """Raise CannotCheck where an output is complex, or all are empty."""
+        shown = ", ".join(map(described, outputs))
+        if not any(y.size for y in outputs):
+            raise CannotCheck(f"the output of {self.name} is empty, {shown}: it must have entries.")
+        if any(map(np.iscomplexobj, outputs)):
+            raise CannotCheck(
+                f"the output of {self.name} is {shown}: gradients of complex numbers are not checked; return real and "
+                "imaginary part as two outputs."
+            )
 
     def refuse_gradients(self, found):
         """Raise CannotCheck where what was returned cannot be gradients at all."""
-        returned, names = self.first.returned, [*self.names, *self.optional]
+        returned = self.first.returned
         if not found and returned is None:
             raise CannotCheck(f"the backward of {self.name} returned nothing (None): does its last line say return?")
-        fit = [name for name in names if np.size(found.get(name)) == self.leaves[name].size]
-        if self.first.may_omit and self.functions.gradient is None and not fit:
+        fit = any(np.size(found.get(name)) == self.leaves[name].size for name in [*self.names, *self.optional])
+        if self.first.read.may_omit and self.functions.gradient is None and not fit:
             raise CannotCheck(
                 f"{self.name} returned one number, and {described(returned)}, which has the shape of no argument "
                 f"({self.handed(self.leaves)}): if it is a cache, hand over what takes it, backward=…"
@@ -149,9 +160,9 @@ class Layer:
         if not claimed & set(self.names):
             return False
         if self.subject is not None:
-            return self.first.may_omit or self.first.returned is None and is_network(self.functions.subject)
+            return self.first.read.may_omit or self.first.returned is None and is_network(self.subject)
         leaves = [self.leaves[name] for name in parts]
-        return self.first.may_omit and is_data(parts[0], leaves, claimed, self.first.returned)
+        return self.first.read.may_omit and is_data(parts[0], leaves, claimed, self.first.returned)
 
     def run(self, leaves, copy=True):
         """Forward with new arguments from {name: array}; what is missing there is as it was given. -> `Run`

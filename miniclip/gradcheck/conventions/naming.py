@@ -36,11 +36,8 @@ def resolve(key, targets):
     return None
 
 
-def slots(tree):
-    """The names of the arrays of floats in a part of the arguments."""
-    if isinstance(tree, Slot):
-        return [tree.name]
-    return [name for part in children(tree).values() for name in slots(part)]
+class Named(dict):
+    """Gradients by the full names of their arrays already."""
 
 
 def is_keyed(gradients):
@@ -48,8 +45,28 @@ def is_keyed(gradients):
     return bool(children(gradients)) and type(gradients) not in (list, tuple)
 
 
-class Named(dict):
-    """Gradients by the full names of their arrays already."""
+def slots(tree):
+    """The names of the arrays of floats in a part of the arguments."""
+    if isinstance(tree, Slot):
+        return [tree.name]
+    return [name for part in children(tree).values() for name in slots(part)]
+
+
+def targets(name, tree):
+    """{what a key of a dict of gradients may say: (name, part)} for a tree of this name.
+
+    Its own keys, and the arrays within it by their full name, or by the last part of that where it is unique.
+    """
+    full = slots(tree)
+    last = [slot.split(".")[-1] for slot in full]
+    found = {part: (slot, Slot(slot)) for part, slot in zip(last, full) if last.count(part) == 1}
+    found |= {slot.removeprefix(f"{name}."): (slot, Slot(slot)) for slot in full}
+    return found | {key: (f"{name}.{key}" if name else key, part) for key, part in children(tree).items()}
+
+
+def are_resolved(gradients, found):
+    """Whether some key of a dict of gradients means one of these targets."""
+    return any(resolve(key, found) is not None for key in children(gradients))
 
 
 def to_array(gradient, dtype=None):

@@ -10,18 +10,24 @@ CONTAINERS = ("params", "parameters", "weights", "biases", "param", "_params", "
 GRADIENTS = ("grads", "grad", "gradients", "gradient", "_grads", "dparams", "d_params", "param_grads")
 
 
+def is_attribute(step):
+    """Whether a step of a path is an attribute, ".W", and not a key or a number."""
+    return isinstance(step, str) and step.startswith(".")
+
+
 class Place:
     """Where an object holds an array: the path to it, attributes ("." + name) and keys, and what it is called."""
 
     def __init__(self, path, value):
         self.path, self.value = path, value
-        steps = [str(step).removeprefix(".") for step in path]
-        if len(steps) > 1 and path[-1] in VALUES:
-            steps.pop()  # W.data is W
-        self.full_name = ".".join(steps)
+        self.steps = steps = [str(step).removeprefix(".") for step in path]
+        self.is_array = type(value) is not float
+        self.is_boxed = path[-1] in VALUES  # a parameter object: W.data is W
+        shown = steps[:-1] if self.is_boxed and len(steps) > 1 else steps
+        self.full_name = ".".join(shown)
         named = [isinstance(step, str) for step in (*path[1:], "")]  # params["W"] is W, params[0] is params.0
         self.name = ".".join(
-            step for i, step in enumerate(steps) if step not in CONTAINERS or i == len(steps) - 1 or not named[i]
+            step for i, step in enumerate(shown) if step not in CONTAINERS or i == len(shown) - 1 or not named[i]
         )
 
 
@@ -33,6 +39,15 @@ def follow(subject, path):
         except (AttributeError, KeyError, IndexError, TypeError):
             return None
     return subject
+
+
+def put(subject, path, value):
+    """Replace what stands at the end of a path."""
+    owner, last = follow(subject, path[:-1]), path[-1]
+    if is_attribute(last):
+        setattr(owner, last[1:], value)
+    else:
+        owner[last] = value
 
 
 def parts_of(x):
@@ -65,23 +80,22 @@ def places_in(subject):
 def gradient_at(subject, place):
     """The gradient that an object holds for one of its parameters, or None: W.grad, dW, grads["W"], grads["dW"]."""
     path = place.path
-    if path[-1] in VALUES:  # a parameter object
-        owner = follow(subject, path[:-1])
+    if place.is_boxed:
+        owner, path = follow(subject, path[:-1]), path[:-1]
         for name in ("grad", "gradient", "g", "d"):
             held = getattr(owner, name, None)
             if held is not None and not callable(held):
                 return held
-        path = path[:-1]
-    for i in reversed(range(len(path))):
-        if not is_attribute(path[i]):
-            continue  # a key of self.params
-        holder = attributes(follow(subject, path[:i]))
-        for gradient, keys, around in held_near(holder, path[i][1:], path[i + 1 :]):
-            for key in keys:
-                gradient, around = entry_of(gradient, key, around), follow(around, [key])
-            if is_array(gradient) or isinstance(gradient, float) or is_number_list(gradient):
-                return gradient
+    last = max((i for i, step in enumerate(path) if is_attribute(step)), default=None)
+    if last is None:
         return None
+    around = parts_of(follow(subject, path[:last]))
+    holder = {step[1:]: part for step, part in around.items() if is_attribute(step)}
+    for gradient, keys, like in held_near(holder, path[last][1:], path[last + 1 :]):
+        for key in keys:
+            gradient, like = entry_of(gradient, key, like), follow(like, [key])
+        if is_array(gradient) or isinstance(gradient, float) or is_number_list(gradient):
+            return gradient
     return None
 
 
@@ -109,14 +123,6 @@ def partners(name, holder):
     return exact or (loose if len(loose) == 1 else [])
 
 
-def is_attribute(step):
-    return isinstance(step, str) and step.startswith(".")
-
-
-def attributes(x):
-    return {step[1:]: part for step, part in parts_of(x).items() if is_attribute(step)}
-
-
 def entry_of(gradients, key, container):
     """The entry for `key` in a dict or list of gradients, or None; in a list, by the order of the dict `container`."""
     if isinstance(gradients, dict):
@@ -126,19 +132,3 @@ def entry_of(gradients, key, container):
         order = list(container) if isinstance(container, dict) else list(range(len(container or ())))
         return gradients[order.index(key)] if key in order and len(gradients) == len(order) else None
     return None
-
-
-def put(subject, path, value):
-    """Replace what stands at the end of a path."""
-    owner, last = follow(subject, path[:-1]), path[-1]
-    if is_attribute(last):
-        setattr(owner, last[1:], value)
-    else:
-        owner[last] = value
-
-
-def is_gradient_of(place, places):
-    """Whether an array is itself the gradient of another: dW where there is a W."""
-    last = str(place.path[-1]).removeprefix(".")
-    others = {str(p.path[-1]).removeprefix(".") for p in places if p.path[:-1] == place.path[:-1]} - {last}
-    return last in ("grad", "gradient") or any(name in others for name in plain_names(last)[1:])

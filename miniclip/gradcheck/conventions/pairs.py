@@ -8,12 +8,12 @@
 The names and the number of backward's parameters decide.
 """
 
-import inspect
 import re
-from typing import NamedTuple
 
 from ..refusals import CannotCheck
-from .arrays import described, is_array
+from .arguments import STARRED, signature_of
+from .arrays import described, is_array, is_number
+from .objects import RATE
 from .returned import Outputs, Read, is_one_number
 
 CACHE = re.compile(r"cache|ctx|context|saved|tape|memo", re.IGNORECASE)
@@ -22,30 +22,20 @@ COTANGENT = re.compile(  # dout, dnext_h, grad_output, delta, upstream, g, out_g
     r"|(grad|gradient|bar|delta|diff)s?$",
     re.IGNORECASE,
 )
-RATE = re.compile(r"lr|learning_?rate|eta|step_?size", re.IGNORECASE)
 OUTPUT = re.compile(r"^(y|a|z|h|s|p|out\w*|y_?hat|probs?|scores?|result|activation\w*)$", re.IGNORECASE)
-
-
-class Plan(NamedTuple):
-    """How a backward pass is called: the role of each of its parameters in order, and how many outputs there are."""
-
-    roles: dict  # {parameter: "cotangent", "cache", "argument", "output", "rate"}
-    outputs: int
-    spread: bool  # *cache takes what is left
 
 
 def with_backward(result, call):
     """The `Read` of a forward pass whose backward was handed over. Raises CannotCheck where the two do not fit."""
-    parts = list(result) if isinstance(result, (tuple, list)) and len(result) > 1 and not_numbers(result) else [result]
-    try:
-        parameters = inspect.signature(call.backward).parameters
-    except (ValueError, TypeError):
-        parameters = {"dy": inspect.Parameter("dy", inspect.Parameter.POSITIONAL_ONLY)}
-    plan = make_plan(parameters, parts, call)
-    outputs = Outputs(parts[0] if plan.outputs == 1 else tuple(parts[: plan.outputs]))
+    several = isinstance(result, (tuple, list)) and len(result) > 1
+    parts = list(result) if several and not all(isinstance(part, (int, float)) for part in result) else [result]
+    parameters = signature_of(call.backward).parameters
+    roles = roles_of(parameters, parts, call)
+    count = max(1, roles_named(roles, "cotangent"))
+    outputs = Outputs(parts[0] if count == 1 else tuple(parts[:count]))
     if not outputs.arrays:
         raise CannotCheck(f"{call.name} returned {described(parts[0])} where its output is due: an array of floats.")
-    is_loss = "cotangent" not in plan.roles.values()
+    is_loss = "cotangent" not in roles.values()
     if is_loss and not is_one_number(outputs.given[0]):
         raise CannotCheck(
             f"backward of {call.name} takes ({', '.join(parameters)}), which is no cotangent, but the output has shape "
@@ -53,49 +43,52 @@ def with_backward(result, call):
         )
 
     def pull(cotangents):
-        left = iter([outputs.filled(cotangents)] if plan.outputs == 1 and not is_loss else cotangents)
-        rest = iter(parts[plan.outputs :])
-        only_by_name = skipped(parameters, plan)
-        positional, named = [], {}
-        for name, role in plan.roles.items():
-            if role == "cotangent":
-                value = next(left)
-            elif role == "cache":
-                value = next(rest)
-            elif role == "rate":  # of a step that backward takes at once: what it subtracts is the gradient
-                value = 1.0
+        left = iter([outputs.filled(cotangents)] if count == 1 and not is_loss else cotangents)
+        rest = iter(parts[count:])
+        take = {
+            "cotangent": lambda name: next(left),
+            "cache": lambda name: next(rest),
+            "argument": lambda name: call.arguments[name],
+            "output": lambda name: parts[0],
+            "rate": lambda name: 1.0,  # of a step that backward takes at once: what it subtracts is the gradient
+        }
+        values = {name: take[role](name) for name, role in roles.items()}
+        in_order, by_name, is_skipped = [], {}, False
+        for p in parameters.values():
+            if p.kind is p.VAR_POSITIONAL:  # backward(dout, *cache)
+                spread = list(rest)
+                is_one = len(spread) == 1 and isinstance(spread[0], (tuple, list))
+                in_order += spread[0] if is_one else spread
+            elif p.name not in values:
+                is_skipped = True  # keeps its default; what follows can only be given by name
+            elif is_skipped or p.kind is p.KEYWORD_ONLY:
+                by_name[p.name] = values[p.name]
             else:
-                value = call.arguments[name] if role == "argument" else parts[0]
-            if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY or name in only_by_name:
-                named[name] = value
-            else:
-                positional.append(value)
-        spread = list(rest) if plan.spread else []
-        if len(spread) == 1 and isinstance(spread[0], (tuple, list)):
-            spread = spread[0]
-        return call.backward(*positional, *spread, **named)
+                in_order.append(values[p.name])
+        return call.backward(*in_order, **by_name)
 
-    takes_step = "rate" in plan.roles.values() and call.subject is not None
-    return Read(outputs, pull, is_loss, is_pair=True, takes_step=takes_step)
+    takes_step = "rate" in roles.values() and call.subject is not None
+    return Read(outputs, pull, is_loss, may_omit=is_number(parts[0]), takes_step=takes_step)
 
 
-def skipped(parameters, plan):
-    """The parameters after one that keeps its default: they can only be given by name."""
-    names = list(parameters)
-    first = next((i for i, name in enumerate(names) if name not in plan.roles), len(names))
-    return names[first:]
+def roles_named(roles, role):
+    return list(roles.values()).count(role)
 
 
-def make_plan(parameters, parts, call):
-    """Give every parameter of backward a role: by its name where that says one, else by its place."""
-    usual = [p for p in parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    spread = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+def roles_of(parameters, parts, call):
+    """{parameter of backward: "cotangent", "cache", "argument", "output" or "rate"}, in order.
+
+    By its name where that says one, else by its place. Raises CannotCheck where there is nothing to hand over.
+    """
+    usual = [p for p in parameters.values() if p.kind not in STARRED]
     roles, unknown = {}, []
     for p in usual:
         if CACHE.search(p.name) and (len(parts) > 1 or p.name not in call.arguments):
             roles[p.name] = "cache"
         elif p.name in call.arguments:
             roles[p.name] = "argument"
+        elif isinstance(p.default, (bool, str)):
+            continue  # retain_grads=True is a setting
         elif COTANGENT.search(p.name):
             if p.default is p.empty or not is_one_number(parts[0]):  # backward(dout=1) of a loss is called without
                 roles[p.name] = "cotangent"
@@ -103,17 +96,15 @@ def make_plan(parameters, parts, call):
             roles[p.name] = "rate"
         elif p.default is p.empty:
             unknown.append(p.name)
-    cotangents = [name for name in roles if roles[name] == "cotangent"]
-    caches = [name for name in roles if roles[name] == "cache"]
-    available = len(parts) - max(1, len(cotangents))
-    if not cotangents and usual and (len(caches) + len(unknown) > available or not is_one_number(parts[0])):
+    available = len(parts) - 1 - roles_named(roles, "cache")
+    if "cotangent" not in roles.values() and usual and (len(unknown) > available or not is_one_number(parts[0])):
         first = unknown.pop(0) if unknown else next((n for n in roles if roles[n] != "cache"), None)
         if first is not None:
             roles[first] = "cotangent"
-            cotangents = [first]
-    elif spread and not roles and not unknown:  # backward(*cotangents)
+    elif len(usual) < len(parameters) and not roles and not unknown:  # backward(*cotangents)
         raise CannotCheck(f"backward of {call.name} takes only *arguments: name the first of them, backward(dout, …).")
-    available = len(parts) - max(1, len(cotangents)) - len(caches)
+    available -= max(1, roles_named(roles, "cotangent")) - 1
+    values = f"{len(parts)} value{'s' * (len(parts) > 1)}"
     for name in unknown:
         if available > 0:
             roles[name], available = "cache", available - 1
@@ -123,17 +114,12 @@ def make_plan(parameters, parts, call):
             free = [argument for argument in call.arguments if argument not in parameters]
             raise CannotCheck(
                 f"backward of {call.name} wants {name}, which is not among what the forward returned "
-                f"({len(parts)} value{'s' * (len(parts) > 1)}) or took ({', '.join(free) or 'nothing more'})."
+                f"({values}) or took ({', '.join(free) or 'nothing more'})."
             )
     if available < 0:
         raise CannotCheck(
             f"backward of {call.name} takes ({', '.join(parameters)}), but the forward returned only "
-            f"{len(parts)} value{'s' * (len(parts) > 1)}: {', '.join(map(described, parts))}. "
+            f"{values}: {', '.join(map(described, parts))}. "
             "Taken is: out, cache = forward(x, …), and backward(dout, cache)."
         )
-    ordered = {name: roles[name] for name in parameters if name in roles}
-    return Plan(ordered, max(1, len(cotangents)), spread)
-
-
-def not_numbers(result):
-    return not all(isinstance(part, (int, float)) for part in result)
+    return {name: roles[name] for name in parameters if name in roles}

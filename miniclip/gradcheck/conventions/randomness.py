@@ -24,13 +24,15 @@ class RandomStates:
     """The states of all generators that the given functions and objects can reach.
 
     `.draws`: whether a call has been seen to change one; until `settle` has seen that none does, they are all kept.
+    `.generators` {id: generator}, which are the same in all copies of the objects that hold them.
     """
 
     def __init__(self, *roots):
+        self.generators = {id(x): x for x in reachable(roots) if is_generator(x)}
         self.sources = [(np.random.get_state, np.random.set_state), (random.getstate, random.setstate)]
         if torch_module():
             self.sources.append((torch_module().get_rng_state, torch_module().set_rng_state))
-        self.sources += [access(generator) for generator in find_generators(roots)]
+        self.sources += map(access, self.generators.values())
         self.start, self.draws = self.read(), True
 
     def read(self):
@@ -63,11 +65,6 @@ def as_bytes(states):
     return [state.numpy().tobytes() if is_tensor(state) else pickle.dumps(state) for state in states]
 
 
-def states_in(roots):
-    """The states of all generators that objects can reach, to be compared with those of a copy that has been used."""
-    return sorted(as_bytes(access(generator)[0]() for generator in find_generators(roots)))
-
-
 def is_generator(x):
     torch = torch_module()
     kinds = (np.random.Generator, np.random.RandomState, random.Random)
@@ -84,48 +81,39 @@ def access(generator):
     return generator.get_state, generator.set_state
 
 
-def find_generators(roots):
-    """The random generators that functions and objects can reach, each once."""
-    found, seen, level = [], set(), list(roots)
+def reachable(roots):
+    """All that functions and objects refer to, as far as is looked, each once."""
+    found, level = {}, list(roots)  # {id: object}
     for _ in range(DEEPEST):
-        reached = []
-        for x in level:
-            if id(x) in seen or len(seen) > MOST:
-                continue
-            seen.add(id(x))
-            if is_generator(x):
-                found.append(x)
-            else:
-                reached += reach(x)
-        level = reached
-    return found
+        new = {id(x): x for x in level if id(x) not in found}
+        if len(found) + len(new) > MOST:
+            break
+        found |= new
+        level = [part for x in new.values() if not is_generator(x) for part in reach(x)]
+    return found.values()
 
 
 def reach(x):
     """What a function's code, or an object, refers to."""
-    if isinstance(x, types.MethodType):
-        return [x.__func__, x.__self__]
-    if isinstance(x, types.FunctionType):
-        if is_of_library(x.__module__):
-            return []
-        cells = [cell.cell_contents for cell in x.__closure__ or () if cell_is_filled(cell)]
-        named = [x.__globals__[name] for name in names_in(x.__code__) if name in x.__globals__]
-        inside = [vars(m)[name] for m in named if isinstance(m, types.ModuleType) and not is_of_library(m.__name__)
-                  for name in names_in(x.__code__) if name in vars(m)]  # fmt: skip
-        wrapped = [x.__wrapped__] if hasattr(x, "__wrapped__") else []
-        return [*cells, *named, *inside, *(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values(), *wrapped]
+    if hasattr(x, "__func__"):  # a method, also a static one or one of a class
+        return [x.__func__, getattr(x, "__self__", None)]
     if isinstance(x, functools.partial):
         return [x.func, *x.args, *x.keywords.values()]
     if isinstance(x, dict):
         return list(x.values())
     if isinstance(x, (list, tuple)):
         return list(x) if len(x) < 1000 else []
-    if isinstance(x, (staticmethod, classmethod)):
-        return [x.__func__]
     if isinstance(x, types.ModuleType) or is_of_library(getattr(x, "__module__", None) or type(x).__module__):
         return []
-    attributes = list(getattr(x, "__dict__", {}).values())
-    return attributes if isinstance(x, type) else [type(x), *attributes]
+    if not isinstance(x, types.FunctionType):
+        attributes = list(getattr(x, "__dict__", {}).values())
+        return attributes if isinstance(x, type) else [type(x), *attributes]
+    names = names_in(x.__code__)
+    named = [x.__globals__[name] for name in names if name in x.__globals__]
+    modules = [m for m in named if isinstance(m, types.ModuleType) and not is_of_library(m.__name__)]
+    named += [vars(m)[name] for m in modules for name in names if name in vars(m)]
+    cells = [cell.cell_contents for cell in x.__closure__ or () if cell_is_filled(cell)]
+    return [*cells, *named, *(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values(), *vars(x).values()]
 
 
 def is_of_library(module):

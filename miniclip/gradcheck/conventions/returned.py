@@ -13,8 +13,8 @@ class Outputs:
 
     def __init__(self, tree):
         self.tree = tree
-        parts = [("", tree)] if type(tree) is np.ndarray else list(leaves_of(tree))
-        floats = [(key, y) for key, y in parts if kind(y) in ("f", "c")] or [(key, y) for key, y in parts if kind(y)]
+        parts = [(key, y) for key, y in leaves_of(tree) if kind(y)]
+        floats = [(key, y) for key, y in parts if kind(y) in ("f", "c")] or parts
         self.given = [y for _, y in floats]
         self.arrays = [np.array(to_numpy(y)) for y in self.given]  # copies: some functions return one buffer twice
         self.names = [f"y{key}" if key == "" or isinstance(key, int) else str(key) for key, _ in floats]
@@ -31,10 +31,7 @@ class Outputs:
             if any(part is y for y in self.given):
                 return next(left)
             entries = children(part)
-            if not entries:
-                return None
-            filled = {key: fill(entry) for key, entry in entries.items()}
-            return with_children(part, filled)
+            return with_children(part, {key: fill(entry) for key, entry in entries.items()}) if entries else None
 
         return fill(self.tree)
 
@@ -55,7 +52,6 @@ class Read(NamedTuple):
     pull: object  # [cotangent] -> whatever backward returns
     is_loss: bool
     may_omit: bool = False  # whether an argument without a gradient may be data, and is no fault
-    is_pair: bool = False  # whether forward and backward are two functions, which may share what is not handed on
     takes_step: bool = False  # whether backward takes a step of gradient descent at once
 
 

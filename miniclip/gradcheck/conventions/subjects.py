@@ -4,12 +4,11 @@ import functools
 import inspect
 from typing import NamedTuple
 
-import numpy as np
-
 from ..refusals import MANNERS, CannotCheck
+from .arguments import STARRED, signature_of
 from .arrays import described
-from .objects import BACKWARDS, FORWARDS, method_of
-from .randomness import is_of_library
+from .objects import BACKWARDS, FORWARDS, LOSSES, SLOPES, method_of
+from .randomness import is_of_library, reachable
 from .torch_layer import applied, function_class, is_module
 
 
@@ -21,12 +20,13 @@ class Functions(NamedTuple):
     backward: object
     gradient: object
     subject: object = None
-    is_explicit: bool = False  # whether backward was handed over, and is not a method that was found
+    is_explicit: bool = False  # whether backward or gradient were handed over, and are no methods that were found
+    note: str = ""
 
 
 def find_functions(f, backward=None, gradient=None):
     """The `Functions` that are meant. Raises CannotCheck where nothing can be called."""
-    explicit = backward is not None
+    explicit = backward is not None or gradient is not None
     if function := function_class(f):
         return Functions(function.__name__, applied(function), backward, gradient, None, explicit)
     if is_module(f):
@@ -35,43 +35,60 @@ def find_functions(f, backward=None, gradient=None):
         if is_static(f):
             return with_context(f.__name__, f.forward, f.backward)
         f = new_object(f)
-    if is_context_pair(f, backward):
+    if backward is not None and takes_context(f) and takes_context(backward):
         return with_context(name_of(f), f, backward)
-    if inspect.isroutine(f) or isinstance(f, (functools.partial, np.ufunc)):
-        owner = getattr(f, "__self__", None)
-        if inspect.ismethod(f) and not inspect.isclass(owner):
-            if backward is None and gradient is None and f.__name__ in FORWARDS:
-                backward = method_of(owner, BACKWARDS)
-            return Functions(f"{type(owner).__name__}.{f.__name__}", f, backward, gradient, owner, explicit)
-        owner = getattr(backward, "__self__", None) if inspect.ismethod(backward) else None
-        return Functions(name_of(f), f, backward, gradient, owner, explicit)
-    forward = method_of(f, FORWARDS)
+    if inspect.isroutine(f) or isinstance(f, functools.partial):
+        return of_function(f, backward, gradient, explicit)
+    forward = method_of(f, FORWARDS) or method_of(f, LOSSES)
     if forward is None:
         raise CannotCheck(
             f"{described(f)} is no function: hand over the function itself, check(f, x), not f(x). {MANNERS}"
             if method_of(f, BACKWARDS) is None
             else f"{type(f).__name__} has a backward and no forward: name it forward or __call__."
         )
-    if is_of_library(type(f).__module__):  # what a decorator made of a function
+    if is_of_library(type(f).__module__):  # what a decorator made of a function, or a ufunc
         return Functions(name_of(f), f, backward, gradient, None, explicit)
-    return Functions(type(f).__name__, forward, backward or method_of(f, BACKWARDS), gradient, f, explicit)
+    return Functions(type(f).__name__, forward, *methods_beside(f, backward, gradient), f, explicit)
+
+
+def of_function(f, backward, gradient, explicit):
+    """The `Functions` of a function, a method, or a partial one."""
+    plain = innermost(f)
+    owner = getattr(plain, "__self__", None) if inspect.ismethod(plain) else None
+    if owner is None or inspect.isclass(owner):
+        owner = getattr(backward, "__self__", None) if inspect.ismethod(backward) else None
+        return Functions(name_of(f), f, backward, gradient, owner, explicit)
+    name = f"{type(owner).__name__}.{plain.__name__}"
+    if not explicit and plain.__name__ in FORWARDS + LOSSES:
+        backward, gradient = methods_beside(owner, backward, gradient)
+    elif inspect.isfunction(backward) and any(x is owner for x in reachable([backward])):
+        note = "backward goes on from this very object, whose own arrays are not checked: hand over its method itself."
+        return Functions(name, f, backward, gradient, None, explicit, note)
+    return Functions(name, f, backward, gradient, owner, explicit)
+
+
+def methods_beside(x, backward, gradient):
+    """backward and gradient, or else the methods of an object that are such."""
+    if backward is None and gradient is None:
+        backward = method_of(x, BACKWARDS)
+        gradient = method_of(x, SLOPES) if backward is None else None
+    return backward, gradient
+
+
+def innermost(f):
+    """The function in a partial one."""
+    return innermost(f.func) if isinstance(f, functools.partial) else f
 
 
 def name_of(f):
     """The name of a function, for a headline."""
-    return name_of(f.func) if isinstance(f, functools.partial) else getattr(f, "__name__", type(f).__name__)
+    return getattr(innermost(f), "__name__", type(f).__name__)
 
 
 def new_object(cls):
     """An object of a class whose constructor wants nothing. Raises CannotCheck where it wants something."""
-    try:
-        wanted = [
-            p.name
-            for p in inspect.signature(cls).parameters.values()
-            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
-    except (ValueError, TypeError):
-        wanted = []
+    parameters = signature_of(cls).parameters.values()
+    wanted = [p.name for p in parameters if p.default is p.empty and p.kind not in STARRED]
     if wanted:
         raise CannotCheck(
             f"{cls.__name__} is a class whose constructor wants {', '.join(wanted)}: hand over an object of it, "
@@ -102,15 +119,7 @@ def is_static(cls):
 
 
 def takes_context(function):
-    try:
-        names = list(inspect.signature(function).parameters)
-    except (ValueError, TypeError):
-        return False
-    return bool(names) and names[0] in ("ctx", "context")
-
-
-def is_context_pair(f, backward):
-    return backward is not None and takes_context(f) and takes_context(backward)
+    return callable(function) and next(iter(signature_of(function).parameters), None) in ("ctx", "context")
 
 
 def with_context(name, forward, backward):

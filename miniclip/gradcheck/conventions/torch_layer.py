@@ -10,7 +10,7 @@ import inspect
 
 from .arrays import is_tensor, torch_module
 from .naming import Named
-from .returned import Outputs, Read
+from .returned import Outputs, Read, leaves_of
 
 
 def is_module(f):
@@ -43,17 +43,28 @@ def applied(function):
 class ModuleSubject:
     """An `nn.Module`: its parameters {name: Parameter}, and copies of it with others, as `objects.Subject` has them."""
 
-    is_shared = False
+    rates = ()
 
-    def __init__(self, module, functions):
-        self.module, self.functions = module, functions
+    def __init__(self, module, functions, generators):
+        self.module, self.functions, self.kept = module, functions, generators
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+    def values(self):
+        """{name: Parameter}."""
+        return self.parameters
+
+    def notes(self):
+        return []
+
+    def gradients(self, used, before=None):
+        """{}: torch has them."""
+        return {}
 
     def copy(self, values):
         """A new module and its functions, all in the dtype of {name: tensor}."""
         torch = torch_module()
         new = {name: torch.nn.Parameter(values[name]) for name in self.parameters if name in values}
-        memo = {id(self.parameters[name]): parameter for name, parameter in new.items()}
+        memo = self.kept | {id(self.parameters[name]): parameter for name, parameter in new.items()}
         module, functions = copy.deepcopy((self.module, self.functions), memo)
         floats = [value for value in values.values() if is_tensor(value) and value.is_floating_point()]
         if floats:  # what else it holds, such as running means
@@ -63,28 +74,26 @@ class ModuleSubject:
 
 
 def track(values, names):
-    """Let autograd follow the tensors among {name: array} that are differentiated -> {name: tensor}."""
-    tensors = {name: values[name] for name in names if is_tensor(values.get(name))}
-    for tensor in tensors.values():
+    """Let autograd follow what is differentiated of {name: array} -> {name: tensor}, None of what is no tensor."""
+    followed = {name: values[name] if is_tensor(values.get(name)) else None for name in names}
+    for tensor in filter(is_tensor, followed.values()):
         tensor.requires_grad_(True)
-    return tensors
+    return followed
 
 
-def with_autograd(result, tensors):
-    """The `Read` of tensors that a function of {name: tensor} returned."""
-    outputs = Outputs(result)
+def with_autograd(result, followed):
+    """The `Read` of tensors that a function returned, given what `track` did."""
+    outputs = Outputs({key: y for key, y in leaves_of(result) if is_tensor(y)})
+    tensors = {name: tensor for name, tensor in followed.items() if is_tensor(tensor)}
 
     def pull(cotangents):
-        followed = [(y, c) for y, c in zip(outputs.given, cotangents) if y.requires_grad]
-        if not followed:
+        pairs = [(y, c.to(y.dtype)) for y, c in zip(outputs.given, cotangents) if y.requires_grad]
+        if not pairs:
             return Named()
-        found = torch_module().autograd.grad(
-            [y for y, _ in followed],
-            list(tensors.values()),
-            [c.to(y.dtype) for y, c in followed],
-            allow_unused=True,
-            retain_graph=True,
-        )
-        return Named((name, gradient) for name, gradient in zip(tensors, found) if gradient is not None)
+        ys, cs = zip(*pairs)
+        inputs = list(tensors.values())
+        found = torch_module().autograd.grad(ys, inputs, cs, allow_unused=True, retain_graph=True)
+        gradients = {name: gradient for name, gradient in zip(tensors, found) if gradient is not None}
+        return Named(gradients | {name: None for name in followed if name not in tensors})
 
     return Read(outputs, pull, False)

@@ -1,69 +1,77 @@
 """What a backward pass may do wrong at one step of the forward pass.
 
-Each change is (kind, phrase, change): "it is the gradient as if" + phrase, and a function of the `Step` (tracing.py)
-that gives its result with the slope that such a backward pass has. kind may be a function of the evidence.
+Each is a `Change`: "it is the gradient as if" + its phrase, and a function of the `Step` (tracing.py) that gives its
+result with the slope that such a backward pass has.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
+from .evidence import fits
 from .factors import SCALE
-from .norms import centring, projection
+from .norms import lacking
 from .source_text import operand, place
-from .step import Step
+from .step import STEP, Step
+from .tracing import run
 
-NORMS = {"var", "std", "norm"}
 CHOICES = {"maximum", "minimum", "where", "fmax", "fmin", "clip", "absolute", "fabs"}
 MATRIX = {"matmul", "dot", "einsum"}
 PRODUCTS = {"multiply", "divide", "true_divide"} | MATRIX
 SUMS = {"add", "subtract"}
 JOINED = {"concatenate", "stack", "hstack", "vstack", "column_stack", "dstack"}
 CURVES = {"tanh", "exp", "divide", "sqrt", "where", "log", "log1p", "sin", "cos", "reciprocal"}
-SLOPES = {  # of an activation y: what a backward pass may have too many or too few
-    "lacked its factor 1 − y": lambda y: 1 / (1 - y),
-    "lacked its factor y": lambda y: 1 / y,
-    "lacked its factor y(1 − y)": lambda y: 1 / (y * (1 - y)),
-    "lacked its factor 1 − y²": lambda y: 1 / (1 - y * y),
-    "were 1 − y, where it is 1 − y²": lambda y: 1 / (1 + y),
-    "had a factor y too many": lambda y: y,
-    "had a factor 1 − y too many": lambda y: 1 - y,
-    "had a factor 1 − y² too many": lambda y: 1 - y * y,
-    "had the other sign": lambda y: -1 + 0 * y,
+SLOPES = {  # of an activation y: factors that a backward pass may have too many or too few
+    "y": lambda y: y,
+    "1 − y": lambda y: 1 - y,
+    "1 + y": lambda y: 1 + y,
+    "y(1 − y)": lambda y: y * (1 - y),
+    "1 − y²": lambda y: 1 - y * y,
 }
-TWICE = {  # a function whose slope is taken at y: that slope over the true one
-    "tanh": lambda y: (1 - np.tanh(y) ** 2) / (1 - y * y),
-    "divide": lambda y: np.exp(-y) / (1 + np.exp(-y)) ** 2 / (y * (1 - y)),  # 1 / (1 + exp(−x))
+OF_Y = {"tanh": SLOPES["1 − y²"], "divide": SLOPES["y(1 − y)"], "exp": SLOPES["y"]}  # slopes by the output
+FUNCTIONS = {  # of the same: the function, and its inverse
+    "tanh": (np.tanh, np.arctanh),
+    "divide": (lambda x: 1 / (1 + np.exp(-x)), lambda y: np.log(y / (1 - y))),  # 1 / (1 + exp(−x))
+    "exp": (np.exp, np.log),
 }
 
 
-def changes(step, rounds, e):
-    """(kind, phrase, change) for one step, that runs so many rounds."""
-    moves, what, name = step.moving, place(step), e.name
+class Change(NamedTuple):
+    """What backward may do at a step."""
+
+    kind: object  # or a function of the evidence that gives it
+    phrase: str
+    change: object  # the step -> its result, None where it stays as it is
+    path: str = ""  # the path by which nothing comes back, where that is all: it may come back with a factor too
+
+
+def changes(spot, e):
+    """The `Change`s for one `Spot` of the forward pass, the likeliest first."""
+    step = spot.step
     if step.name in ("transpose", "swapaxes"):
-        phrase = f"{what} had been a reshape: its axes are not exchanged back"
-        yield "permuted", phrase, lambda s: s.with_slope(s.inputs[0].imag.reshape(s.result.shape))
+        phrase = f"{place(step)} had been a reshape: its axes are not exchanged back"
+        yield Change("permuted", phrase, lambda s: s.with_slope(s.inputs[0].imag.reshape(s.result.shape)))
         return
     if step.name in ("take", "repeat", "tile"):
-        phrase = f"an entry that {what} takes more than once counted once, as by = in place of += (np.add.at)"
-        yield "overwritten", phrase, last_taken
+        phrase = f"an entry that {place(step)} takes more than once counted once, as by = in place of += (np.add.at)"
+        yield Change("overwritten", phrase, last_taken)
     yield from without_mask(step)
-    for i in moves if len(moves) > 1 else ():
-        phrase = f"{operand(step, i)} in {what} did not depend on {name}"
-        yield lost_kind(step, i, rounds, e), phrase, lambda s, i=i: s.without(i)
-    if not step.reduces:  # else it was tried before
-        carried = rounds > 1 and not any(is_leaf(step.inputs[i], e) for i in moves)
-        yield "time step" if carried else still_kind(step), f"{what} did not depend on {name}", Step.still
-    for i in moves:
+    yield from without_path(spot, e)
+    for i in step.moving:
         yield from straight(step, i)
-        if len(step.inputs) == 2:
-            yield from by_operand(step, i)
+        if len(step.inputs) == 2 and step.name in PRODUCTS | SUMS:
+            yield from transposed(step, i)
+            yield from multiplied_before(step, i, e)
         if step.name in JOINED:
             yield from exchanged_parts(step, i)
-    if step.reduces:
-        yield from as_sum_or_mean(step)
-    elif len(step.inputs) - len(moves) < 2:
+    if not step.reduces and len(step.inputs) - len(step.moving) < 2:
         yield from slopes(step)
-    for by, kind, words in ((2, "2", "counted two times"), (0.5, "½", "counted half")):
-        yield kind, f"{what} {words}", lambda s, by=by: s.with_slope(s.result.imag * by)
+    if spot.rounds > 1:
+        yield from some_rounds(spot, e)
+    if step.result.shape == e.x.shape and not is_leaf(step.inputs[0], e):
+        phrase = f"{place(step)} were {e.name}: what lies between the two does not come back"
+        kind = lambda e: "slope" if e.diagonals else lacking(e)
+        yield Change(kind, phrase, lambda s: s.with_slope(STEP * s.trace.direction))
 
 
 def is_leaf(values, e):
@@ -74,57 +82,31 @@ def is_leaf(values, e):
 # ------------------------------------------------------------------------------------------ what is forgotten
 
 
-def lost_kind(step, i, rounds, e):
+def without_path(spot, e):
+    """One of several inputs, or the whole step, that backward takes for a constant."""
+    step = spot.step
+    for i in step.moving if len(step.moving) > 1 else ():
+        path = f"{operand(step, i)} in {place(step)}"
+        yield nothing_by(path, lost_kind(spot, i, e), lambda s, i=i: s.without(i), e)
+    carried = spot.recurs and not any(is_leaf(step.inputs[i], e) for i in step.moving)
+    kind = "time step" if carried else "missing term" if step.name == "take" else lacking
+    yield nothing_by(place(step), kind, Step.still, e)
+
+
+def nothing_by(path, kind, change, e):
+    """The `Change` where nothing comes back by a path."""
+    return Change(kind, f"{path} did not depend on {e.name}", change, path)
+
+
+def lost_kind(spot, i, e):
     """The kind where backward forgets one of several inputs that depend on the array."""
-    if rounds > 1 and not is_leaf(step.inputs[i], e):
+    step = spot.step
+    if spot.recurs and not is_leaf(step.inputs[i], e):
         return "time step"
     if step.name in SUMS and is_leaf(step.inputs[i], e):
         return "shortcut"
     one, *others = (np.sort(np.real(step.inputs[k]), None) for k in step.moving)
     return "one-sided" if step.name in PRODUCTS and any(np.array_equal(one, x) for x in others) else "missing term"
-
-
-def still_kind(step):
-    """The kind where nothing flows back through a step: what the step is for, or else what the numbers lack."""
-
-    def kind(e):
-        squares = step.name in ("mean", "sum") and came_from(step, "power", "square", "multiply")
-        if step.name in NORMS or squares:
-            return "projection" if divides(step) else "missing term"
-        if step.name == "sum" and came_from(step, "exp") or step.name == "mean" and is_subtracted(step):
-            return "centring"
-        for test in (centring, projection) if step.name not in ("take", "mean") else ():
-            if answer := test(e):
-                return answer[0]
-        return "missing term"
-
-    return kind
-
-
-def came_from(step, *names):
-    """Whether the first input of a step is the result of such a function."""
-    return any(s.name in names and same_values(s.result, step.inputs[0]) for s in step.trace.steps)
-
-
-def is_subtracted(step):
-    """Whether the result of a step is subtracted from something."""
-    return any(s.name == "subtract" and same_values(s.inputs[1], step.result) for s in step.trace.steps)
-
-
-def divides(step):
-    """Whether something is divided by the result of a step, or by its root."""
-    values = [step.result]
-    for s in step.trace.steps:
-        known = [any(same_values(x, value) for value in values) for x in s.inputs]
-        if s.name in ("divide", "true_divide") and known[1]:
-            return True
-        if any(known) and s.name in ("add", "sqrt", "power", "maximum", "reciprocal"):
-            values.append(s.result)
-    return False
-
-
-def same_values(one, other):
-    return np.array_equal(np.ravel(np.real(one)), np.ravel(np.real(other)))
 
 
 def last_taken(step):
@@ -138,21 +120,23 @@ def last_taken(step):
 
 def without_mask(step):
     """A step that masks, where(…) or a product or sum with a mask, that does not: its value changes as well."""
-    what = place(step)
     for i in step.moving:
         if np.shape(step.inputs[i]) != step.result.shape:
             continue
+        kind, mask = "mask", operand(step, 1 - i)
         if step.name == "where":
-            kind = "slope" if len(step.moving) > 1 else "mask"
-            yield kind, f"{operand(step, 0)} did not mask anything in {what}", lambda s, i=i: s.inputs[i] + 0j
+            kind, mask = "slope" if len(step.moving) > 1 else "mask", operand(step, 0)
         elif step.name in SUMS | {"multiply"} and len(step.inputs) == 2:
-            mask = np.real(step.inputs[1 - i])
-            if np.size(mask) > 1 and np.isin(mask, (0, 1) if step.name == "multiply" else (0, mask.min())).all():
-                yield "mask", f"{operand(step, 1 - i)} did not mask anything in {what}", lambda s, i=i: s.inputs[i] + 0j
+            values = np.real(step.inputs[1 - i])
+            if np.size(values) < 2 or not np.isin(values, (0, 1 if step.name == "multiply" else values.min())).all():
+                continue
+        else:
+            continue
+        yield Change(kind, f"{mask} did not mask anything in {place(step)}", lambda s, i=i: s.inputs[i] + 0j)
 
 
 def straight(step, i):
-    """The slope passes through as it is: a mask, a factor or the slope of an activation is forgotten."""
+    """The slope passes through as it is: a mask, a factor or the slope of an activation is forgotten, or inverted."""
     if np.shape(step.inputs[i]) != step.result.shape or step.name in SUMS | JOINED:
         return
     others = [np.real(x) for k, x in enumerate(step.inputs) if k != i]
@@ -161,38 +145,68 @@ def straight(step, i):
         kind = "clip"
     elif step.name in CHOICES or any(np.size(x) > 1 and ((x == 0) | (x == x.max())).all() for x in others):
         kind = "mask"
+        words = f"{place(step)} chose the other entries: the mask is inverted"
+        yield Change(kind, words, lambda s: s.instead(i, s.inputs[i].imag - s.part(i)))
     elif step.name in PRODUCTS and len(others) == 1:
-        kind = "τ" if others[0].size == 1 and SCALE.search(operand(step, 1 - i)) else "factor"
+        scale = others[0].size == 1 and SCALE.search(operand(step, 1 - i))
+        kind = "τ" if scale else "−1" if np.isin(others[0], (-1, 1)).all() else "factor"
         phrase = f"{operand(step, 1 - i)} were not in {place(step)}"
     else:
-        kind = "slope"
-    yield kind, phrase, lambda s: s.instead(i, s.inputs[i].imag)
+        kind = "slope" if step.result.size > 1 else "factor"
+    yield Change(kind, phrase, lambda s: s.instead(i, s.inputs[i].imag))
+
+
+def some_rounds(spot, e):
+    """A step in a loop that counts in some of its rounds only, or has the slope of the round before."""
+    step, last = spot.step, spot.rounds - 1
+    alone, forgotten = ("time step", "time step") if spot.recurs else ("overwritten", "some indices")
+    for i in step.moving:
+        what = f"{operand(step, i)} in {place(step)}"
+        for word, kept in (("first", 0), ("last", last)):
+            phrase = f"{what} counted in the {word} of its {spot.rounds} rounds alone, as by = in place of +="
+            yield Change(alone, phrase, lambda s, i=i, kept=kept: s.without(i) if s.round != kept else None)
+        for k in (0, last):
+            phrase = f"{what} were forgotten in round {k} of 0–{last}"
+            yield Change(forgotten, phrase, lambda s, i=i, k=k: s.without(i) if s.round == k else None)
+    if step.name in OF_Y and spot.recurs:
+        slope, phrase = OF_Y[step.name], f"the slope of {place(step)} were that of the round before"
+        yield Change("time step", phrase, lambda s: s.with_slope(s.slope * slope(before(s, e)) / slope(s.y)))
+
+
+def before(step, e):
+    """The result of a step in the round before; in the first, an argument that may be where the loop starts, or 0."""
+    earlier = [s.y for s in step.trace.steps if s.site == step.site and s.round == step.round - 1]
+    starts = [leaf for leaf in e.leaves.values() if leaf.shape == step.y.shape]
+    return (earlier or starts or [np.zeros(step.y.shape)])[0]
 
 
 # ------------------------------------------------------------------------------------------ what is another
 
 
-def by_operand(step, i):
-    """A sum or product by way of its input i: another sign, something transposed, or a factor there twice."""
-    what, one, other = place(step), operand(step, i), operand(step, 1 - i)
-    if step.name not in PRODUCTS | SUMS:
-        return
-    yield "−1", f"{one} in {what} had the other sign", lambda s: s.instead(i, -s.part(i))
+def transposed(step, i):
+    """A sum or product where something is transposed on its way to input i."""
     if step.result.ndim > 1 and step.result.shape[-1] == step.result.shape[-2]:
-        summed = np.size(step.inputs[i]) < step.result.size and step.name not in MATRIX
-        phrase = f"what comes back to {what} were transposed on its way to {one}"
-        yield "wrong axis" if summed else "transposed", phrase, lambda s: s.instead(i, s.part(i).swapaxes(-1, -2))
-    if step.name in MATRIX and np.ndim(step.inputs[1 - i]) > 1:
-        if step.inputs[1 - i].shape[-1] == step.inputs[1 - i].shape[-2]:
-            phrase = f"{other} in {what} were transposed"
-            yield "transposed", phrase, lambda s: s.instead(i, s.part(i, {1 - i: s.inputs[1 - i].swapaxes(-1, -2)}))
-    elif step.name in PRODUCTS - MATRIX:
+        kind = "wrong axis" if np.size(step.inputs[i]) < step.result.size and step.name not in MATRIX else "transposed"
+        phrase = f"what comes back to {place(step)} were transposed on its way to {operand(step, i)}"
+        yield Change(kind, phrase, lambda s: s.instead(i, s.part(i).swapaxes(-1, -2)))
+    shape = np.shape(step.inputs[1 - i])
+    if step.name in MATRIX and len(shape) > 1 and shape[-1] == shape[-2]:
+        phrase, turned = f"{operand(step, 1 - i)} in {place(step)} were transposed", lambda x: x.swapaxes(-1, -2)
+        yield Change("transposed", phrase, lambda s: s.instead(i, s.part(i, {1 - i: turned(s.inputs[1 - i])})))
 
-        def twice(s):
-            slope = 1j * s.result.imag
-            return s.with_slope(s.call(*(slope if k == i else np.real(x) for k, x in enumerate(s.inputs))).imag)
 
-        yield "factor", f"{other} were there twice in {what}", twice
+def multiplied_before(step, i, e):
+    """A factor that is multiplied in before what is done to the array, in place of after it."""
+    factor = np.real(step.inputs[1 - i])
+    if step.name == "multiply" and 1 - i not in step.moving and np.size(factor) > 1 and not is_leaf(step.inputs[i], e):
+        if fits(factor.shape, e.x.shape):
+
+            def change(s):
+                _, trace = run(e, s.trace.direction * factor)
+                return s.instead(i, next(t.inputs[i].imag for t in trace.steps if t.site == s.site))
+
+            phrase = f"{operand(step, 1 - i)} were multiplied into {e.name} itself, not into {operand(step, i)}"
+            yield Change("missing term", phrase, change)
 
 
 def exchanged_parts(step, i):
@@ -204,28 +218,18 @@ def exchanged_parts(step, i):
                 inputs = [np.real(x) + (1j * s.inputs[i].imag if k == j else 0j) for k, x in enumerate(s.inputs)]
                 return s.instead(i, s.call(*inputs).imag)
 
-            yield "swapped", f"parts {i} and {j} of {place(step)} were exchanged", change
-
-
-def as_sum_or_mean(step):
-    """A mean whose 1/N is forgotten, a sum that is taken for a mean."""
-    count, what = np.size(step.inputs[0]) // max(1, step.result.size), place(step)
-    if step.name in ("mean", "var", "average"):
-        yield "N", f"{what} were a sum: its 1/{count} is forgotten", lambda s: s.with_slope(s.result.imag * count)
-    if step.name == "sum":
-        yield "1/N", f"{what} were a mean, of {count}", lambda s: s.with_slope(s.result.imag / count)
+            yield Change("swapped", f"parts {i} and {j} of {place(step)} were exchanged", change)
 
 
 def slopes(step):
-    """The slope of an activation, entry by entry, with a factor too many or too few, or taken at the output."""
-    what = place(step)
-    if step.name in ("power", "square"):
-        by = float(np.real(step.inputs[1])) if step.name == "power" and np.ndim(step.inputs[1]) == 0 else 2.0
-        phrase = f"the exponent of {what} did not come down as a factor"
-        yield "2", phrase, lambda s: s.with_slope(s.result.imag / by)
+    """The slope of an activation, entry by entry, with a factor too many or too few, or taken elsewhere."""
+    what = f"the slope of y = {place(step)}"
     for words, by in SLOPES.items() if step.name in CURVES else ():
-        phrase = f"the slope of y = {what} {words}"
-        yield "slope", phrase, lambda s, by=by: s.with_slope(s.result.imag * by(s.result.real))
-    if step.name in TWICE:
-        phrase = f"the slope of y = {what} were taken at y, so the function is applied twice"
-        yield "slope", phrase, lambda s: s.with_slope(s.result.imag * TWICE[step.name](s.result.real))
+        yield Change("slope", f"{what} lacked its factor {words}", lambda s, by=by: s.with_slope(s.slope / by(s.y)))
+        yield Change("slope", f"{what} had a factor {words} too many", lambda s, by=by: s.with_slope(s.slope * by(s.y)))
+    if step.name in OF_Y:
+        slope = OF_Y[step.name]
+        words = ("were taken at y, so the function is applied twice", "were taken of x by the formula for y")
+        for how, moved in zip(words, FUNCTIONS[step.name]):
+            change = lambda s, moved=moved: s.with_slope(s.slope * slope(moved(s.y)) / slope(s.y))
+            yield Change("slope", f"{what} {how}", change)

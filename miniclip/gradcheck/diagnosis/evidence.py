@@ -1,22 +1,25 @@
 """What is known of one gradient that is wrong: the material of a diagnosis.
 
 Some marks show in the numbers themselves, the claim a beside the truth n. Others show only when the layer is asked
-again: `along` moves the input and looks at the output, `pull` hands backward another cotangent. A guess at what
-backward does is tested along a few random directions u first (`explains`): a guess that gives ⟨a, u⟩ to five digits
-for each of them is no coincidence, and each test costs one forward pass, however large the array.
+again: `along` moves the input and looks at the output, `pull` hands backward another cotangent, and `trace` tells the
+steps of the forward pass. A guess at what backward does is tested along a few random directions u (`explains`): if it
+gives ⟨a, u⟩ to five digits for each of them, that is no coincidence, and costs one forward pass for any array.
 """
 
-import time
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 
 from ..kinks import at_kinks
+from .source_numbers import source_numbers
+from .tracing import run
 
 CLOSE = 1e-5  # relative; also of a central difference's digits
 SMALL = 256  # entries of an array, and of an output, that are all evaluated
 LARGE, FEW = 10_000, 40  # entries of an array of which few are evaluated
-MORE, SECONDS = 4096, 0.3  # so many where they take no longer than this
+MORE, WORK = 2048, 100_000_000  # so many where the forward passes handle no more numbers than this together
+CALL = 2000  # numbers that are handled in the time that a call of NumPy takes by itself
 PERHAPS = "perhaps"  # third in an answer that later tests may better
 PROBES = 3  # random directions that a guess must explain
 
@@ -24,6 +27,16 @@ PROBES = 3  # random directions that a guess must explain
 def alike(a, b, size=0.0):
     """Whether two arrays are equal to CLOSE of the larger, or of `size`."""
     return a.shape == b.shape and np.abs(a - b).max(initial=0) <= CLOSE * max(np.abs(b).max(initial=0), size, 1e-300)
+
+
+def fits(shape, other):
+    """Whether an array of a shape can be multiplied into one of another, and leaves it its shape."""
+    return len(shape) <= len(other) and all(m in (1, n) for m, n in zip(shape[::-1], other[::-1]))
+
+
+def subsets(axes):
+    """All choices of one axis, two axes … of these."""
+    return [some for count in range(1, len(axes) + 1) for some in combinations(axes, count)]
 
 
 class Evidence:
@@ -36,8 +49,6 @@ class Evidence:
     def __init__(self, array, worst, tolerance):
         self.array, self.name, self.claimed, self.cotangent = array, array.name, array.gradient, array.cotangent
         self.leaves, self.constants, self.gradients = array.point.leaves, array.point.constants, array.gradients
-        self.once = min(time_of(lambda: array.slope(array.unit(worst))) for _ in range(2))
-        self.back = time_of(lambda: array.point.pull(array.cotangent))
         self.found = true_gradient(array, worst, self.affords(array.claimed.size))
         self.known = np.isfinite(self.found)
         self.whole = bool(self.known.all())
@@ -46,10 +57,22 @@ class Evidence:
         self.near = alike(self.a, self.n, self.size)
         self.threshold = (min(CLOSE, 2 * tolerance) if self.near else CLOSE) * self.size
 
-    def affords(self, count, seconds=None):
-        """Whether so many forward passes, or calls that take so long, are few enough, or quick enough, to be made."""
-        budget, seconds = self.array.budget, self.once if seconds is None else seconds
-        return count <= budget or (count <= MORE and count * seconds < SECONDS * budget / SMALL)
+    def affords(self, count):
+        """Whether so many forward passes are few enough, or each handles few enough numbers, to be made."""
+        budget = self.array.budget
+        return count <= budget or (count <= MORE and count * self.work < WORK * budget / SMALL)
+
+    @cached_property
+    def trace(self):
+        """The steps of the forward pass, along some direction (see tracing.py); None where it cannot be traced."""
+        return run(self, np.random.default_rng(0).standard_normal(self.claimed.size))[1]
+
+    @cached_property
+    def work(self):
+        """How many numbers a forward pass handles."""
+        if self.trace is None:
+            return np.inf
+        return sum(CALL + step.result.size for step in self.trace.steps + self.trace.constants) + 10 * CALL
 
     @property
     def x(self):
@@ -59,6 +82,12 @@ class Evidence:
     @property
     def is_loss(self):
         return self.cotangent.ndim == 0
+
+    @cached_property
+    def source_numbers(self):
+        """The numbers in the source of the layer: [(value, name or "", where)]."""
+        functions = self.array.point.layer.functions
+        return source_numbers([part for part in functions[1:5] if part is not None])
 
     # ---------------------------------------------------------------------------------- the layer, asked again
 
@@ -118,6 +147,19 @@ class Evidence:
     # ---------------------------------------------------------------------------------- Jacobians
 
     @cached_property
+    def diagonals(self):
+        """∂y/∂x by the forward pass and as backward takes it, where each output depends on its own input alone."""
+        if self.cotangent.shape != self.claimed.shape or self.is_loss:
+            return None
+        rng = np.random.default_rng(3)
+        signs = rng.choice([-1.0, 1.0], (2, *self.claimed.shape)) * rng.uniform(0.5, 2, (2, *self.claimed.shape))
+        true, again = (self.along(u.ravel()) / u for u in signs)
+        if not alike(true, again, float(np.abs(self.y).max()) * 1e-3):
+            return None
+        taken, again = (self.pull(c) / c for c in signs)
+        return (true, taken) if alike(taken, again) else None
+
+    @cached_property
     def true_jacobian(self):
         """∂y/∂x (M, size) by the forward pass; None where that is too large."""
         size = self.claimed.size
@@ -125,27 +167,16 @@ class Evidence:
             return None
         return np.stack([self.along(self.array.unit(i)).ravel() for i in range(size)], 1)
 
+    @cached_property
     def jacobians(self):
         """∂y/∂x (M, size), by the forward pass and as backward claims it; None where that is too large.
 
         Backward is Jᵀ, so each row of its J comes from a cotangent that is 1 in one place.
         """
-        m = self.cotangent.size
-        if not self.affords(m, self.back) or self.true_jacobian is None:
+        if not self.whole or self.true_jacobian is None or not self.affords(self.cotangent.size):
             return None
-        return self.true_jacobian, self.taken_jacobian
-
-    @cached_property
-    def taken_jacobian(self):
         cotangents = np.eye(self.cotangent.size).reshape(-1, *self.cotangent.shape)
-        return np.stack([self.pull(dy).ravel() for dy in cotangents])
-
-
-def time_of(call):
-    """Seconds that a call takes."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+        return self.true_jacobian, np.stack([self.pull(dy).ravel() for dy in cotangents])
 
 
 def true_gradient(array, worst, whole):

@@ -33,6 +33,7 @@ def operand(step, i):
         node = None
     if isinstance(node, ast.BinOp) and i < 2:
         return f"`{ast.unparse((node.left, node.right)[i])}`"
-    if isinstance(node, ast.Call) and i < len(node.args) and not isinstance(node.args[0], ast.List | ast.Tuple):
-        return f"`{ast.unparse(node.args[i])}`"
+    args = [arg for arg in getattr(node, "args", ()) if not isinstance(arg, ast.Constant) or type(arg.value) is not str]
+    if i < len(args) and not isinstance(args[0], ast.List | ast.Tuple):
+        return f"`{ast.unparse(args[i])}`"
     return f"the {('first', 'second', 'third')[i]} operand" if i < 3 else f"operand {i + 1}"

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+STEP = 1e-30  # of the slope, as an imaginary part: its square is nothing
+
 
 @dataclass
 class Step:
@@ -16,6 +18,14 @@ class Step:
     inputs: list
     result: np.ndarray
     trace: object  # that it is a step of
+
+    @property
+    def y(self):
+        return self.result.real
+
+    @property
+    def slope(self):
+        return self.result.imag
 
     @property
     def moving(self):

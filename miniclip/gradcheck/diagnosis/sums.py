@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from .evidence import CLOSE, alike
+from .evidence import alike, subsets
 from .forgotten_step import has_loop
 from .norms import names, size_of
-from .places import subsets
 
 
 def wrong_sum(e):
@@ -37,8 +36,12 @@ def overwritten(e):
             continue
         for index, word in ((last, "last"), (seen.argmax(0), "first")):
             if alike(e.claimed.ravel(), np.take_along_axis(parts, index[None], 0)[0]):
-                kind = "time step" if len(axes) == 1 and is_time(e, axes[0]) else "overwritten"
-                return kind, (
+                if len(axes) == 1 and is_own_place(index, e.claimed.shape, axes[0]):
+                    return "time step" if has_loop(e) else "mask", (
+                        f"it has only what comes back from its own index of {names(axes)}: perhaps a causal mask of "
+                        "backward is the other triangle, or what flows back from step to step is not added."
+                    )
+                return "overwritten", (
                     f"of all that comes back along {names(axes)} of the output, each entry has only what came {word}: "
                     "= stands where += belongs."
                 )
@@ -47,21 +50,21 @@ def overwritten(e):
     return None
 
 
-def is_time(e, axis):
-    """Whether later indices of this axis of the output depend on earlier ones of some array, as in a recurrence."""
-    return e.cotangent.ndim > 1 and has_loop(e) and any(couples(e, name, axis) for name in e.gradients)
+def is_own_place(index, shape, axis):
+    """Whether index, one for each entry of an array, is where the entry stands along an axis."""
+    return axis < len(shape) and np.array_equal(index, np.indices(shape)[axis].ravel())
 
 
-def couples(e, name, axis):
-    """Whether an array with this axis, moved at its first index, moves other indices of the output too."""
-    leaf = np.asarray(e.leaves[name], float)
-    if leaf.ndim < 2 or leaf.ndim <= axis or leaf.shape[axis] != e.cotangent.shape[axis]:
-        return False
-    first = np.zeros(leaf.shape)
-    np.moveaxis(first, axis, 0)[0] = 1e-3
-    change = np.abs(np.asarray(e.forward({name: leaf + first}), float) - e.y)
-    change = change.sum(tuple(k for k in range(change.ndim) if k != axis))
-    return bool((change[1:] > 1e-9 * change.max()).any())
+def written_to_one(e):
+    """a is all in one index of an axis: a loop that writes to the same place."""
+    for axis in range(e.claimed.ndim) if e.whole and not e.near else ():
+        total = e.found.sum(axis)
+        for i in (0, e.claimed.shape[axis] - 1) if e.claimed.shape[axis] > 1 else ():
+            others = np.delete(e.claimed, i, axis)
+            if not others.any() and alike(np.take(e.claimed, i, axis), total):
+                what = f"all that belongs along axis {axis} was added up in index {i}, and there alone"
+                return "some indices", f"{what}: perhaps the index of a loop was forgotten."
+    return None
 
 
 def spread(e):
@@ -72,13 +75,11 @@ def spread(e):
         if not same_along(e.claimed, axes) or same_along(e.found, axes):
             continue
         mean = np.broadcast_to(e.found.mean(axes, keepdims=True), e.found.shape)
+        words = f"it is the same along {names(axes)}, and must not be: perhaps a sum went over it too."
         for g, word in ((mean, "mean"), (mean * size_of(mean, axes), "sum")):
             if alike(e.claimed, g):
-                return (
-                    "wrong axis",
-                    f"it is the {word} of the truth over {names(axes)}: a sum or broadcast went too far.",
-                )
-        return "wrong axis", f"it is the same along {names(axes)}, and must not be: perhaps a sum went over it too."
+                words = f"it is the {word} of the truth over {names(axes)}: a sum or broadcast went too far."
+        return "wrong axis", words
     return None
 
 
@@ -86,52 +87,3 @@ def same_along(g, axes):
     """Whether the numbers are the same along these axes, of which each has more than one."""
     mean = np.broadcast_to(g.mean(axes, keepdims=True), g.shape)
     return min(g.shape[axis] for axis in axes) > 1 and alike(g, mean)
-
-
-def ratio(e):
-    """a / n is the same along some axes: each index of the others has a factor of its own."""
-    far = np.abs(e.found) > 1e-3 * e.size
-    if not e.whole or e.near or far.mean() < 0.5:
-        return None
-    r = np.where(far, e.claimed, np.nan) / np.where(far, e.found, 1)
-    for axes in sorted(subsets(range(r.ndim)), key=len, reverse=True):
-        rest = [k for k in range(r.ndim) if k not in axes]
-        rows = np.moveaxis(r, axes, range(-len(axes), 0)).reshape(-1, size_of(r, axes))
-        if not rest or rows.shape[1] < 2 or np.isnan(rows).all(1).any():
-            continue
-        factors = np.nanmedian(rows, 1)
-        if np.nanmax(np.abs(rows - factors[:, None])) > 10 * CLOSE * np.abs(factors).max():
-            continue
-        size = f"from {factors.min():.4g} to {factors.max():.4g}"
-        if np.abs(factors - 1).max() < 0.03:
-            cause = "perhaps an ε or N − 1 stands in one pass alone, or what is computed again is not the same"
-            return "precision", f"each index of {names(rest)} is off by a little, a factor of its own {size}: {cause}."
-        return (
-            "factor",
-            f"each index of {names(rest)} is off by a factor of its own, {size}{known_factors(e, factors)}.",
-        )
-    return None
-
-
-def known_factors(e, factors):
-    """ ": g was forgotten" or ": that is over the norm of x", where these are the factors; else ""."""
-    for name, leaf in e.leaves.items():
-        leaf = np.asarray(leaf)
-        if leaf.size == factors.size and leaf.all():
-            for power, words in ((1, "is there once too often"), (-1, "was forgotten"), (-2, "divides")):
-                if alike(factors, leaf.ravel() ** power):
-                    return f": {name} {words}"
-        for axes in subsets(range(leaf.ndim)):
-            centred = leaf - leaf.mean(axes, keepdims=True)
-            for what, g in (("norm", (leaf**2).sum(axes)), ("standard deviation", (centred**2).mean(axes))):
-                if g.size != factors.size or not g.all() or g.size == leaf.size:
-                    continue
-                for power, how in (
-                    (0.5, "times"),
-                    (-0.5, "over"),
-                    (1, "times the square of"),
-                    (-1, "over the square of"),
-                ):
-                    if np.abs(factors / g.ravel() ** power - 1).max() < 1e-3:
-                        return f": it is {how} the {what} of {name} over {names(axes)}"
-    return ""

@@ -1,9 +1,9 @@
-"""A term too many or too few: what claim and truth differ by is an array that is known."""
+"""A term too many or too few: what claim and truth differ by is an array that is known. And what is cut off."""
 
 import numpy as np
 
 from .evidence import CLOSE, alike
-from .factors import lengths_of, numbers_of
+from .factors import is_round, lengths_of, numbers_of
 from .norms import across_x
 
 MATRIX = 4096  # entries of the arrays whose products are tried
@@ -14,8 +14,12 @@ def shortcut(e):
     if not e.whole or e.near or e.cotangent.shape != e.claimed.shape or not e.cotangent.any() or e.is_loss:
         return None
     for sign, what in ((-1, "forgotten"), (1, "taken twice")):
-        if alike(e.claimed - e.found, sign * e.cotangent):
+        if not alike(e.claimed - e.found, sign * e.cotangent):
+            continue
+        if e.trace is None or any(step.name == "add" for step in e.trace.steps):
             return "shortcut", f"the output's own gradient was {what}: that of the shortcut around the block, x + f(x)."
+        share = f"the share of each entry in the output at its own place was {what}: dy itself"
+        return "missing term", f"{share}, as where a cumulated sum leaves out its last term, or in x + f(x)."
     return None
 
 
@@ -26,15 +30,16 @@ def regulariser(e):
     if across_x(e.found, e.x, tuple(range(e.x.ndim)), False, CLOSE):
         return None  # across x: a norm's projection
     off, signs = e.claimed - e.found, np.sign(e.x)
-    if beta := multiple(off, e.x):
-        return "regulariser", regulariser_sentence(e, beta, f"times {e.name}", f"½‖{e.name}‖²")
-    if np.ptp(signs) == 0:
-        return None
-    if beta := multiple(off, signs):
-        return "regulariser", regulariser_sentence(e, beta, f"times the signs of {e.name}", f"‖{e.name}‖₁")
+    for term, times, norm in ((e.x, e.name, f"½‖{e.name}‖²"), (signs, f"the signs of {e.name}", f"‖{e.name}‖₁")):
+        if np.ptp(term) and (beta := multiple(off, term)):
+            what = "was forgotten, or is too small" if beta < 0 else "was taken twice, or is too large (a ½?)"
+            return "regulariser", (
+                f"it is off by {beta:.4g} times {times}{same_number(abs(beta), e)}: "
+                f"the slope of {norm} (the term of a regulariser, a square or a KL divergence) {what}."
+            )
     both = np.stack([e.x.ravel(), signs.ravel()], 1)
     (square, absolute), *_ = np.linalg.lstsq(both, off.ravel(), rcond=None)
-    if e.x.size > 4 and alike(both @ [square, absolute], off.ravel()):
+    if e.x.size > 4 and np.ptp(signs) and alike(both @ [square, absolute], off.ravel()):
         return "regulariser", (
             f"it is off by {square:.4g} times {e.name} and {absolute:.4g} times its signs: "
             "the slope of one regulariser, ½‖·‖² or ‖·‖₁, stands for that of the other."
@@ -42,23 +47,16 @@ def regulariser(e):
     return None
 
 
-def regulariser_sentence(e, beta, times, norm):
-    what = "was forgotten, or is too small" if beta < 0 else "was taken twice, or is too large (a ½?)"
-    return (
-        f"it is off by {beta:.4g} {times}{same_number(abs(beta), e)}: "
-        f"the slope of {norm} (the term of a regulariser, a square or a KL divergence) {what}."
-    )
-
-
 def same_number(value, e):
-    """ ", which is 2 reg": a number that is a small multiple of one among the arguments; else ""."""
-    for number, label, _ in numbers_of(e):
-        for times, word in ((1, ""), (2, "2 "), (0.5, "½ "), (4, "4 ")):
-            if abs(value - times * number) <= CLOSE * value:
-                return f", which is {word}{label}"
-            for n, what in lengths_of(e).items():
+    """ ", which is 2 reg": a number that is a small multiple of one that is known, or that over a length; else ""."""
+    known = [(number, label) for number, label, _ in numbers_of(e)]
+    known += [(number, f"{name or f'{number:g}'} ({where})") for number, name, where in e.source_numbers]
+    lengths = {1: "", **{n: f" over {n}, {what}" for n, what in lengths_of(e).items()}}
+    for n, over in lengths.items():
+        for number, label in known:
+            for times, word in ((1, ""), (2, "2 times "), (0.5, "half of "), (4, "4 times ")):
                 if abs(value - times * number / n) <= CLOSE * value:
-                    return f", which is {word}{label} over {n}, {what}"
+                    return f", which is {word}{label}{over}"
     return ""
 
 
@@ -77,66 +75,36 @@ def clipped(e):
     return None
 
 
-def shortened(e):
-    """a = α n, α < 1, and the length of a, or of all gradients together, is a round number."""
-    if e.near or not e.whole:
-        return None
-    alpha = float(e.a @ e.n / max(e.n @ e.n, 1e-300))
-    if not 0 < alpha < 1 or not alike(e.a, alpha * e.n) or e.a.size < 2:
-        return None
-    length = float(np.sqrt(e.a @ e.a))
-    total = float(np.sqrt(sum(float((g * g).sum()) for g in e.gradients.values())))
-    for value, what in ((length, "its length"), (total, "the length of all gradients together")):
-        if is_round(value):
-            times = f"so it is {alpha:.4g} times what it should be"
-            return "clip", f"{what} is {value:.4g}: perhaps backward clips the norm, {times}."
-    return None
-
-
-def is_round(value):
-    """Whether a number is one that a person would write: 1, 5, 0.25."""
-    return value > 0 and abs(value - float(f"{value:.2g}")) <= 2e-6 * value
-
-
 def products(e):
     """a is a matrix product of known arrays, and n another, or the sum of it and its mirror image."""
     if not e.whole or e.claimed.ndim not in (1, 2) or e.claimed.size > MATRIX or e.near:
         return None
     terms = list(known_products(e))
-    for (name, term), (other, mirrored) in ((t, m) for t in terms for m in terms if t[1] is not m[1]):
-        if multiple(e.claimed, term) is None:
-            continue
-        pair = np.stack([term.ravel(), mirrored.ravel()], 1)
-        coefficients, *_ = np.linalg.lstsq(pair, e.found.ravel(), rcond=None)
-        if alike(pair @ coefficients, e.found.ravel()) and len(set(name) & set(other)) and e.found.size > 2:
-            first, second = coefficients
+    for name, term in [(name, term) for name, term in terms if multiple(e.claimed, term)]:
+        for other, mirrored in ((other, mirrored) for other, mirrored in terms if other != name):
+            pair = np.stack([term.ravel(), mirrored.ravel()], 1)
+            (first, second), *_ = np.linalg.lstsq(pair, e.found.ravel(), rcond=None)
+            if not alike(pair @ [first, second], e.found.ravel()) or e.found.size < 3:
+                continue
             if abs(first - second) <= CLOSE * abs(first):
                 truth = f"the truth is {name} + {other}"
                 return "one-sided", f"it is {name} alone, up to a factor, and {truth}: one of two symmetric terms."
             if abs(first) <= CLOSE * abs(second):
-                return ("transposed" if mirror(name) == mirror(other) else "missing term"), (
-                    f"it is {name}, up to a factor, where {other} is due."
-                )
+                same = sorted(name.replace("ᵀ", "").split(" @ ")) == sorted(other.replace("ᵀ", "").split(" @ "))
+                return "transposed" if same else "missing term", f"it is {name}, up to a factor, where {other} is due."
     return None
-
-
-def mirror(name):
-    """The letters of a product without its transposes."""
-    return sorted(name.replace("ᵀ", "").split(" @ "))
 
 
 def known_products(e):
     """(name, P @ Q) for the pairs of arguments, cotangent and output whose product has the shape of the gradient."""
     arrays = {**e.leaves, "dy": e.cotangent, "y": e.y}
     arrays = {name: np.asarray(a) for name, a in arrays.items() if np.ndim(a) in (1, 2) and np.size(a) <= MATRIX}
-    arrays = dict(list(arrays.items())[:8])
-    turned = [*arrays.items(), *((f"{name}ᵀ", a.T) for name, a in arrays.items() if a.ndim == 2)]
+    turned = [(name, a) for name, a in list(arrays.items())[:8]]
+    turned += [(f"{name}ᵀ", a.T) for name, a in turned if a.ndim == 2]
     for one, p in turned:
         for other, q in turned:
-            if p.shape[-1:] == q.shape[:1]:
-                product = p @ q
-                if product.shape == e.claimed.shape and product.any():
-                    yield f"{one} @ {other}", product
+            if p.shape[-1:] == q.shape[:1] and (product := p @ q).shape == e.claimed.shape and product.any():
+                yield f"{one} @ {other}", product
 
 
 def multiple(a, term):

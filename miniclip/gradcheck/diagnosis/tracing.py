@@ -18,24 +18,26 @@ from pathlib import Path
 import numpy as np
 
 from .analytic import REAL
-from .step import Step
+from .source_text import source_of
+from .step import STEP, Step
 
-STEP = 1e-30  # imaginary: its square is nothing
 BUFFERS = ("zeros", "empty", "ones", "full", "array")  # what a forward pass writes its results into
 LAYOUT = {"reshape", "moveaxis", "expand_dims", "squeeze", "ravel", "broadcast_to", "split", "copy", "atleast_2d",
           "zeros_like", "ones_like", "empty_like", "full_like", "array_split"}  # fmt: skip
 NOT_THEIRS = str(Path(__file__).parent), str(Path(np.__file__).parent)  # where no forward pass is written
 DEPTH = 3  # calls within the forward pass that tell two steps apart
 running = ContextVar("running", default=None)  # the trace of this thread
-one_at_a_time = threading.Lock()  # for NumPy's own names are exchanged while a trace runs
+one_at_a_time = threading.RLock()  # for NumPy's own names are exchanged while a trace runs
 
 
 @dataclass
 class Trace:
     """The steps of one run; `change(step)` gives another result, or None, for each."""
 
+    direction: np.ndarray  # in which the array moves
     change: object = None
     steps: list = field(default_factory=list)
+    constants: list = field(default_factory=list)  # steps that do not depend on the array
     rounds: dict = field(default_factory=dict)
 
     def enter(self, name, call, inputs):
@@ -43,10 +45,13 @@ class Trace:
         result = call(*inputs)
         if not isinstance(result, np.ndarray | np.complexfloating) or not np.iscomplexobj(result):
             return result
-        if name not in LAYOUT and any(np.iscomplexobj(i) and np.any(i.imag) for i in inputs):
-            site = where()
-            self.rounds[site] = self.rounds.get(site, -1) + 1
-            step = Step(site, self.rounds[site], name, call, inputs, np.asarray(result), self)
+        if name in LAYOUT:
+            return traced(result)
+        step = Step(where(), 0, name, call, inputs, np.asarray(result), self)
+        if not step.moving:
+            self.constants.append(step)
+        else:
+            step.round = self.rounds[step.site] = self.rounds.get(step.site, -1) + 1
             changed = self.change(step) if self.change else None
             if changed is not None:
                 result = changed
@@ -166,7 +171,10 @@ def complex_buffers():
     def buffer(name):
         def make(*args, **options):
             numbers = own[name](*args, **options)
-            if not running.get() or numbers.dtype.kind not in ("c" if name == "array" else "fc"):
+            if not running.get() or not (calls := where()):
+                return numbers
+            of_random = name == "empty" and "empty" not in source_of(calls[0])[0]  # NumPy's generators fill such ones
+            if of_random or numbers.dtype.kind not in ("c" if name == "array" else "fc"):
                 return numbers
             return traced(numbers.astype(complex))
 
@@ -183,9 +191,9 @@ def complex_buffers():
 
 def run(e, u, change=None):
     """(how F = ⟨c, y⟩ moves along u, the trace) of the forward pass with this change; (NaN, None) where it fails."""
-    trace = Trace(change)
-    leaves = {name: traced(np.array(leaf, complex)) for name, leaf in e.leaves.items()}
-    leaves[e.name] += STEP * 1j * u.reshape(e.claimed.shape)
+    trace = Trace(u.reshape(e.claimed.shape), change)
+    leaves = {name: traced(leaf + 0j) for name, leaf in e.leaves.items()}
+    leaves[e.name] = traced(e.x + STEP * 1j * trace.direction)
     token = running.set(trace)
     try:
         with one_at_a_time, warnings.catch_warnings(), np.errstate(all="ignore"), complex_buffers():
