@@ -9,7 +9,7 @@ an alpha channel is thrown away there.
 """
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 # Mean and deviation of the pictures CLIP was trained on, as OpenAI published them.
 CLIP_PREPROCESS = {
@@ -18,12 +18,16 @@ CLIP_PREPROCESS = {
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
+RESIZE_MODES = ("shortest", "squash")  # the shorter side resized and the middle cut out; both sides resized
+
+BYTES_A_PIXEL = {"AVIF": 16, "WEBP": 20, "JPEG2000": 24}  # at the height of decoding; of other formats 12
+WHITE = {"F": (1, 255, 65535), "I": (255, 4095, 65535)}  # what it may be in a picture of such numbers
 
 
 def as_pil(picture):
     """A PIL image in RGB from a PIL image of any mode or uint8 (H, W, 3 or 4); transparency becomes white.
 
-    Raises ValueError for anything else.
+    `upright` says what becomes of a PIL image. Raises ValueError for anything else.
     """
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (3, 4) or not picture.size:
@@ -34,29 +38,114 @@ def as_pil(picture):
         picture = Image.fromarray(picture)
     if not isinstance(picture, Image.Image):
         raise ValueError(f"a picture is a {type(picture).__name__}; give PIL images or an array of uint8 (N, H, W, 3).")
-    if picture.mode == "F" or not all(picture.size):
+    picture = upright(picture)
+    if picture.mode == "RGB":
+        return picture
+    flat = Image.new("RGB", picture.size)
+    for top, strip in strips(picture):
+        flat.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
+    return flat
+
+
+def upright(picture):
+    """A PIL image of any mode, turned as its EXIF data say -> in RGB, or RGBA where it may be transparent.
+
+        1, L, P, RGB, CMYK, YCbCr, HSV, LAB      as Pillow converts them; colour profiles are not applied
+        LA, PA, RGBA, or a transparent colour    RGBA
+        I;16, I                                  grey; white is the first of 255, 4095, 65535 that no pixel exceeds
+        F                                        grey; white is the first of 1, 255, 65535 that no pixel exceeds
+        colours of 16 bits                       the upper 8, which is all that Pillow reads
+
+    Raises ValueError for a picture that cannot be decoded, or that would take more than 210 MB and 210 times its
+    file; for numbers that are not finite, below 0 or above 65535; and where white is anybody's guess: numbers of
+    type float that end between 1 and 16, and colours of 16 bits that end below 4096.
+    """
+    check_memory(picture)
+    deep = picture.mode[:2] in ("RG", "LA") and ";16" in str([tile[3] for tile in getattr(picture, "tile", [])])
+    try:
+        picture.load()
+        if picture.getexif().get(0x0112, 1) != 1:
+            picture = ImageOps.exif_transpose(picture)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, ...
+        raise ValueError(f"a picture cannot be decoded ({error}); mend it or take it out.") from error
+    if picture.mode[0] in WHITE:
+        picture = grey(picture)
+    if picture.mode == "La":
+        picture = picture.convert("LA")
+    mode = "RGBA" if picture.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in picture.info else "RGB"
+    picture = picture if picture.mode == mode else picture.convert(mode)
+    if deep and max(high for _, high in picture.getextrema()[:3]) < 16:
+        raise ValueError("a picture's colours of 16 bits end below 4096, nearly black; save it with 8 bits.")
+    return picture
+
+
+def check_memory(picture):
+    """ValueError for a picture without pixels or, where it was just opened, with too many: see `upright`."""
+    (width, height), most = picture.size, np.inf
+    file, tags = getattr(picture, "fp", None), getattr(picture, "tag_v2", {})
+    if file and not getattr(file, "closed", False):
+        here = file.tell()
+        most = 210 * max(1_000_000, file.seek(0, 2)) / BYTES_A_PIXEL.get(picture.format, 12)
+        most = min(most, Image.MAX_IMAGE_PIXELS or most)
+        file.seek(here)
+    if isinstance(tags.get(322), int) and isinstance(tags.get(323), int):  # a TIFF's tile may be larger than it
+        width, height = max(width, tags[322]), max(height, tags[323])
+    size = f"a picture has {width} × {height} pixels"
+    if not all(picture.size) or width * height > most:
+        raise ValueError(f"{size}: too large to open safely; make it smaller." if all(picture.size) else f"{size}.")
+
+
+def grey(picture):
+    """A PIL image of mode I;16, I or F -> L, or LA where one number is transparent: see `upright`."""
+    bounds = [(pixels.min(), pixels.max()) for _, strip in strips(picture) for pixels in [np.asarray(strip)]]
+    low, high = float(np.min(bounds)), float(np.max(bounds))
+    if not (0 <= low and high <= 65535) or picture.mode == "F" and 1 < high < 16:
         raise ValueError(
-            f"a picture has mode {picture.mode} and {picture.width} × {picture.height} pixels; "
-            "it must have at least one, and no pixels of type float."
+            f"a picture has numbers from {low:g} to {high:g}, of mode {picture.mode}; bring them to 0..255."
         )
-    if picture.mode.startswith("I"):  # 16 bits; Pillow would cut them off at 255
-        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
+    white = next(white for white in WHITE[picture.mode[0]] if high <= white)
+    clear = picture.info.get("transparency")
+    result = Image.new("L" if clear is None else "LA", picture.size)
+    for top, strip in strips(picture):
+        pixels = np.asarray(strip)
+        shades = Image.fromarray((pixels * (255 / white) + 0.5).astype(np.uint8))
+        if clear is not None:
+            shades = Image.merge("LA", [shades, Image.fromarray((pixels != clear).astype(np.uint8) * 255)])
+        result.paste(shades, (0, top))
+    return result
+
+
+def strips(picture):
+    """A PIL image from top to bottom in pieces of about a million pixels, for steps that would take much memory."""
+    rows = max(1, 2**20 // picture.width)
+    for top in range(0, picture.height, rows):
+        yield top, picture.crop((0, top, picture.width, min(top + rows, picture.height)))
 
 
 def resize_and_crop(picture, size):
-    """A PIL image -> one of size × size: the shorter side resized, the middle kept."""
+    """A PIL image -> one of size × size: the shorter side resized, the middle kept.
+
+    Of a picture so long and thin that it would grow to 16 million pixels, the middle is cut out first.
+    """
     width, height = picture.size
     if (width, height) == (size, size):
         return picture
     short = min(width, height)
+    if size * size * max(width, height) > 2**24 * short:
+        left, top = (max(0, side - 8 * short) // 2 for side in (width, height))
+        picture = picture.crop((left, top, width - left, height - top))
+        width, height = picture.size
     width, height = int(size * width / short), int(size * height / short)
     picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return picture.crop((left, top, left + size, top + size))
+
+
+def squash(picture, size):
+    """A PIL image -> one of size × size, each side resized for itself."""
+    return picture.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def normalize(pictures, config):
@@ -78,6 +167,7 @@ def preprocess(pictures, config):
     Raises ValueError for what is no picture.
     """
     size = config["vision_cfg"]["image_size"]
-    pictures = [np.asarray(resize_and_crop(as_pil(picture), size)) for picture in pictures]
+    fit = squash if config["preprocess"].get("resize_mode") == "squash" else resize_and_crop
+    pictures = [np.asarray(fit(as_pil(picture), size)) for picture in pictures]
     pixels = np.stack(pictures) if pictures else np.zeros((0, size, size, 3), np.uint8)
     return normalize(pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255, config)

@@ -19,6 +19,10 @@ def rgba(*values):
     return np.array([[values]], np.uint8)
 
 
+def numbers(rows, dtype=np.float32):
+    return Image.fromarray(np.array(rows, dtype))
+
+
 def through_png(picture, **options):
     file = io.BytesIO()
     picture.save(file, "PNG", **options)
@@ -70,8 +74,12 @@ ARRAYS = np.zeros((4, 4, 3)), *(np.zeros(shape, np.uint8) for shape in ((4, 4), 
     [
         *((array, "a picture is an array of .* must be uint8") for array in ARRAYS),
         *((x, f"a picture is a {type(x).__name__}; give PIL images") for x in ("fox.png", None, 3, [[1, 2]])),
-        (Image.new("F", (2, 2), 0.5), "no pixels of type float"),
-        (Image.new("F", (2, 2), math.nan), "no pixels of type float"),
+        (numbers([[0.5, math.nan]]), "numbers from nan to nan, of mode F; bring them to 0..255"),
+        (numbers([[0.5, math.inf]]), "numbers from 0.5 to inf"),
+        (numbers([[0.0, 1.02]]), "from 0 to 1.02"),  # 0..1, or nearly black?
+        (numbers([[-0.5, 1.0]]), "from -0.5 to 1"),
+        (numbers([[0, 70_000]], np.int32), "from 0 to 70000, of mode I"),
+        (numbers([[-1, 7]], np.int32), "from -1 to 7"),
         (Image.new("RGB", (0, 5)), "0 × 5"),
     ],
 )

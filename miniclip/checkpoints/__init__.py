@@ -5,6 +5,8 @@
     huggingface    a folder: config.json, model.safetensors, preprocessor_config.json, and the vocabulary
     OpenAI's own   a file of PyTorch's, traced or plain (torch_file.py); read, not written
 
+Weights that have nothing beside them are described by their shapes, and by what is known or said (describe.py).
+
 What is written here has a checksum in every layout, over the files beside the weights too. No file is trusted:
 a configuration must make sense, and must fit the arrays, before anything is made from it.
 """

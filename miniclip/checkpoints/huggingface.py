@@ -10,6 +10,7 @@ import numpy as np
 
 from ..init import is_resnet
 from .openai import mlp_ratio, part_of, preprocessing, require, short
+from .untrusted import Damaged
 
 NAMES = {  # of parameters, or what they begin with; ours: theirs
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
@@ -43,7 +44,9 @@ TEXT |= {"vocab_size": 49408, "max_position_embeddings": 77, "eos_token_id": 494
 
 def huggingface_names(name):
     """What Hugging Face calls one of our parameters: a list of one name, or of three that make one in_proj."""
-    start = next(ours for ours in NAMES if name == ours or name.startswith(ours + "."))
+    start = next((ours for ours in NAMES if name == ours or name.startswith(ours + ".")), None)
+    if start is None:
+        raise Damaged(f"Hugging Face's CLIPModel has no {name[:80]}: its image encoder is a ViT")
     theirs = name.replace(start, NAMES[start], 1)
     for part, their_part in IN_BLOCK.items():
         theirs = theirs.replace(part, their_part)
@@ -146,6 +149,8 @@ def config_to_huggingface(config, tokenizer):
         ),
     }
     pixels = {"image_processor_type": "CLIPImageProcessor", "do_convert_rgb": True} | _pixels(vision["image_size"])
+    if config["preprocess"].get("resize_mode") == "squash":
+        pixels |= {"size": pixels["crop_size"], "do_center_crop": False}
     return model, pixels | {f"image_{key}": config["preprocess"][key] for key in ("mean", "std")}
 
 
@@ -175,5 +180,9 @@ def _preprocess(pixels, size):
     allowed = {key: [None, value] for key, value in _pixels(size).items()}
     for key in ("size", "crop_size"):
         allowed[key].append(size)  # older files give one number
+    both = {"height": size, "width": size}  # of such a `size`, the sides do not keep their proportion
+    squash = pixels.get("size") == both
+    if squash:  # nothing is left to crop
+        allowed |= {"size": [both], "do_center_crop": [None, True, False]}
     require(pixels, "preprocessor_config.json", **allowed)
-    return preprocessing(pixels.get("image_mean"), pixels.get("image_std"))
+    return preprocessing(pixels.get("image_mean"), pixels.get("image_std"), "squash" if squash else None)

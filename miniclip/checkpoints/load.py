@@ -1,77 +1,97 @@
 """A model read from disk, whoever wrote it: what describes it is found, checked, and held against the arrays."""
 
 import hashlib
-import json
 import re
+import warnings
 from importlib import resources
 
 import numpy as np
 
-from ..init import parameter_shapes
 from ..model import CLIP
 from ..tokenizer import CLIP_MERGES, Tokenizer
 from ..tree import to_device, unflatten
-from .find import find_weights, name_of
-from .huggingface import arrays_from_huggingface, config_from_huggingface
-from .openai import arrays_from_openai, config_from_open_clip, config_from_shapes
+from .describe import Said, as_said, describe, has_vocabulary, read_json
+from .find import find_weights
+from .huggingface import arrays_from_huggingface
+from .openai import EXTRAS, arrays_from_openai, what_it_is
+from .positions import resize_positions
 from .safetensors_file import read_arrays
 from .torch_file import read_torch
-from .validate import check_config, check_parameters, check_tokenizer
+from .untrusted import Budget, Damaged
+from .validate import check_config, check_parameters, check_tokenizer, shapes_for
 from .vocabulary import read_tokenizer
 
-LARGEST_JSON, LARGEST_SIDE_FILE = 1 << 19, 1 << 23  # bytes
+LARGEST_SIDE_FILE = 1 << 23  # bytes
 OLD_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 "  # how PyTorch's files of before 1.6 begin
+MERGE, MOST_TIMES = 333, 12  # bytes that a tokenizer takes for each merge, and how many times the weights
 
 
-def load(name_or_path, device="cpu"):
+def load(name_or_path, device="cpu", *, model=None, quick_gelu=None, head_width=None, image_size=None):
     """A CLIP from a name, a file or a folder, whoever wrote it.
 
     name_or_path: "emoji" (the checkpoint in the package); what `save` wrote, or the folder of a training run; a
     file or folder of open_clip, Hugging Face or OpenAI, weights as safetensors or as PyTorch's files; or a
-    name whose copy was downloaded earlier, "openai/clip-vit-base-patch32" or OpenAI's "ViT-B/32".
+    name whose copy was downloaded earlier: "openai/clip-vit-base-patch32", OpenAI's "ViT-B/32", or open_clip's of
+    LAION, "ViT-B-32/laion2b_s34b_b79k".
     device: "cpu" or "gpu". Parameters in half precision come back as float32, in the order of `initialize`.
-    Without a configuration beside it, OpenAI's state dict has that of its shapes, with QuickGELU.
+
+    Weights without a configuration beside them have that of their shapes. Shapes show neither which GELU it is nor
+    how wide a head; a warning says what was assumed (QuickGELU, and 64), unless OpenAI's own file, a known
+    architecture, LAION's name or the caller says it. What the caller says outranks what stands beside the weights:
+    model: the name of an architecture, "ViT-B-32" of open_clip or "ViT-B/32" of OpenAI, which the shapes must have.
+    quick_gelu: True or False. head_width: an int, or two: of the image encoder's heads and of the text encoder's.
+    image_size: pictures of another size, S × S, for which the position embeddings are interpolated as open_clip
+    does; the model then needs fine-tuning, but less than one that starts anew.
+
     Raises FileNotFoundError where there is nothing, saying how to get it, and ValueError for a file that is
     damaged, something else, of another architecture than its configuration says, of one that this code
     cannot run, or with numbers that are not finite.
     """
+    said = Said(model, quick_gelu, head_width, image_size)
     if name_or_path != "emoji":
-        return _load(find_weights(name_or_path), device)
+        return _load(find_weights(name_or_path), device, said)
     shipped = resources.files("miniclip") / "models" / "emoji.safetensors"
     if not shipped.is_file():
         raise FileNotFoundError(f"the checkpoint 'emoji' is missing from here ({shipped}): install miniclip again.")
     with resources.as_file(shipped) as path:
-        return _load(path, device)
+        return _load(path, device, said)
 
 
-def _load(path, device):
+def _load(path, device, said):
     arrays, notes = _read_weights(path)
     from_elsewhere = all(isinstance(note, str) for note in notes.values())  # not what `write_arrays` was given
-    ours = not from_elsewhere and "files" not in notes
-    if not ours:
-        arrays = arrays_from_openai(arrays)
-    hub, openai = (any(name.startswith(prefix) for name in arrays) for prefix in ("vision_model.", "visual."))
-    if ours or not (hub or openai):
-        for key in ("config", "tokenizer", "about"):
-            if not isinstance(notes.get(key), dict):
-                raise ValueError(f"{path} holds no {key}, so it is no model that miniclip saved.")
-        arrays = {name: a for name, a in arrays.items() if not name.endswith(".num_batches_tracked")}
-        config, tokenizer, about, folder = notes["config"], notes["tokenizer"], notes["about"], None
-    else:
-        if not from_elsewhere:
-            _check_files(path, notes["files"])
-        config, about, folder = _described(path, arrays, hub)
-        tokenizer = None
-        about = notes["about"] if isinstance(notes.get("about"), dict) else about
-    check_config(config, path)
-    shapes = parameter_shapes(config)
-    if folder and hub:
-        arrays = arrays_from_huggingface(arrays, shapes)
+    ours, traced, warning = not from_elsewhere and "files" not in notes, EXTRAS[0] in arrays, ""
+    try:
+        arrays = arrays if ours else arrays_from_openai(arrays)
+        hub, openai = (any(name.startswith(prefix) for name in arrays) for prefix in ("vision_model.", "visual."))
+        if ours or not (hub or openai):
+            for key in ("config", "tokenizer", "about"):
+                if not isinstance(notes.get(key), dict):
+                    raise Damaged(
+                        f"it holds no {key}, so it is no model that miniclip saved{what_it_is(arrays, notes)}"
+                    )
+            arrays = {name: a for name, a in arrays.items() if not name.endswith(".num_batches_tracked")}
+            config, tokenizer, about, folder = notes["config"], notes["tokenizer"], notes["about"], None
+        else:
+            if not from_elsewhere:
+                _check_files(path, notes["files"])
+            config, about, folder, warning = describe(path, arrays, hub, traced, said)
+            tokenizer, about = None, notes["about"] if isinstance(notes.get("about"), dict) else about
+        check_config(config, path)
+        config = as_said(config, said) if ours else config
+        names = list(shapes_for(arrays, config, path))
+        arrays = arrays_from_huggingface(arrays, names) if folder and hub else arrays
+        if said.image_size is not None:
+            arrays, config = resize_positions(arrays, config, said.image_size)
+    except Damaged as error:
+        raise ValueError(f"{path} cannot be used: {error}.") from None
     check_parameters(arrays, config, path)
-    tokenizer = _tokenizer(path, tokenizer, folder, config)
+    tokenizer = _tokenizer(path, tokenizer, folder, config, sum(array.nbytes for array in arrays.values()))
     check_tokenizer(tokenizer, config, path)
+    if warning:
+        warnings.warn(f"{path}: {warning}", stacklevel=3)
     # In the order of `initialize`, not the file's, so that sums over all parameters give the same bits.
-    leaves = {name: arrays[name] for name in shapes}
+    leaves = {name: arrays[name] for name in names}
     leaves = {name: leaf.astype(np.float32) if leaf.itemsize == 2 else leaf for name, leaf in leaves.items()}
     return CLIP(to_device(unflatten(leaves), device), config, tokenizer, about)
 
@@ -79,7 +99,7 @@ def _load(path, device):
 def _read_weights(path):
     """Arrays and metadata of a safetensors file, a file of PyTorch's, or of all the shards that an index lists."""
     if path.name.endswith(".index.json"):
-        places = _read_json(path)
+        places = read_json(path)
         places = places.get("weight_map") if isinstance(places, dict) else None
         shards = sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
         if not shards or not all(re.fullmatch(r"[\w-][\w.-]{,99}\.(safetensors|bin)", s, re.ASCII) for s in shards):
@@ -103,36 +123,6 @@ def _read_weights(path):
     return read_arrays(path)
 
 
-def _described(path, arrays, hub):
-    """Configuration, about and the folder of the files that describe weights in the layout of others."""
-    folder = path.parent
-    try:
-        if hub:
-            layout = "huggingface"
-            config = config_from_huggingface(_read_json(folder / "config.json"), _pixels_beside(folder))
-        elif (folder / "open_clip_config.json").is_file() or path.name.startswith("open_clip"):
-            layout, description = "open_clip", _read_json(folder / "open_clip_config.json")
-            config = config_from_open_clip(description)
-            if description["model_cfg"]["text_cfg"].get("hf_tokenizer_name") and not _has_vocabulary(folder):
-                raise ValueError("text_cfg.hf_tokenizer_name asks for a tokenizer that is not beside it")
-        else:
-            about = {"layout": "openai", "configuration": "from the shapes", "file": path.name}
-            return config_from_shapes(arrays), about, None
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be used, by its configuration or its shapes: {error}.") from None
-    return config, {"layout": layout, "folder": name_of(folder), "file": path.name}, folder
-
-
-def _pixels_beside(folder):
-    """What says how pictures are prepared: preprocessor_config.json, or its part of processor_config.json, or None."""
-    if (folder / "preprocessor_config.json").is_file():
-        return _read_json(folder / "preprocessor_config.json")
-    if (folder / "processor_config.json").is_file():
-        both = _read_json(folder / "processor_config.json")
-        return both.get("image_processor") if isinstance(both, dict) else both
-    return None
-
-
 def _check_files(path, digests):
     """ValueError unless the files beside these weights are those that `save` wrote: {name: sha256}."""
     if not isinstance(digests, dict) or not all(re.fullmatch(r"\w+\.(json|txt)", name, re.ASCII) for name in digests):
@@ -145,33 +135,23 @@ def _check_files(path, digests):
             raise ValueError(f"{file} is not the one that was written with {path.name}: its sha256 differs.")
 
 
-def _read_json(path):
-    """What a small JSON file holds. ValueError where it is damaged or too large, or is not there."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing, which says what kind of model it is")
-    if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(f"{path} has more than {LARGEST_JSON} bytes, too many for a configuration")
+def _tokenizer(path, description, folder, config, size):
+    """The tokenizer that the file describes, that lies in the folder, or CLIP's own; size: of the weights, in bytes."""
+    count = config["text_cfg"]["vocab_size"]
+    own = folder and has_vocabulary(folder)
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged, and no JSON ({type(error).__name__}: {str(error)[:100]})") from None
-
-
-def _has_vocabulary(folder):
-    whole, merges, ids = ((folder / name).is_file() for name in ("tokenizer.json", "merges.txt", "vocab.json"))
-    return whole or merges and ids
-
-
-def _tokenizer(path, description, folder, config):
-    """The tokenizer that the file describes, that lies in the folder, or CLIP's own."""
-    try:
+        if description is not None or own:
+            Budget(MOST_TIMES * size).spend(MERGE * (count - 514))
         if description is not None:
+            merges = description.get("merges")
+            if isinstance(merges, list) and len(merges) > count - 514:
+                raise Damaged(f"it has {len(merges)} merges for {count} tokens: they do not belong together")
             return Tokenizer.from_json(description)
-        if folder and _has_vocabulary(folder):
-            return read_tokenizer(folder)
+        if own:
+            return read_tokenizer(folder, most=count - 514)
     except ValueError as error:
         raise ValueError(f"the tokenizer in {path} cannot be used: {error}") from None
-    if (count := config["text_cfg"]["vocab_size"]) != CLIP_MERGES + 514:
+    if count != CLIP_MERGES + 514:
         raise ValueError(
             f"{path} has {count} tokens and no vocabulary beside it: put its merges.txt and vocab.json there."
         )

@@ -7,10 +7,12 @@ What this code does not compute is refused by the name of its key: near enough w
 """
 
 import math
+import re
 
 import numpy as np
 
 from ..preprocess import CLIP_PREPROCESS
+from .untrusted import Damaged
 
 VISION = {"layers": 12, "width": 768, "head_width": 64, "mlp_ratio": 4.0, "patch_size": 16, "image_size": 224}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12, "mlp_ratio": 4.0}
@@ -30,16 +32,52 @@ IGNORED = """
 EXTRAS = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # that OpenAI's archives hold beside
 
 
+# What training programs put between the parts of a name …
+WRAPS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+# … and the names by which a whole model is known: what stands before one stands before all.
+ANCHORS = ("visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight")
+
+
 def arrays_from_openai(arrays):
-    """{OpenAI's name: array}, without what training, tracing and open_clip's other class put around it."""
-    for prefix in ("module.", "text."):
-        if any(name.startswith(prefix) for name in arrays):
-            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
-    beside = {name for name in arrays if name in EXTRAS or name.endswith(".num_batches_tracked")}
-    arrays = {name: array for name, array in arrays.items() if name not in beside}
-    if "logit_scale" in arrays and arrays["logit_scale"].size == 1:
-        arrays["logit_scale"] = arrays["logit_scale"].reshape(())
-    return arrays
+    """{OpenAI's or Hugging Face's name: array}, without what training, tracing and open_clip put around the names.
+
+    Raises ValueError where two arrays then have one name, or where there are two models.
+    """
+    plain = {name: re.sub("|".join(map(re.escape, WRAPS)), "", name) for name in arrays}
+    ends = [(name, anchor) for name in plain.values() for anchor in ANCHORS if f".{name}".endswith(f".{anchor}")]
+    before = sorted({name.removesuffix(anchor) for name, anchor in ends})
+    if len(before) > 1:
+        raise Damaged(
+            f"it holds several models, {' and '.join(repr(start[:40]) for start in before[:3])}: save one alone"
+        )
+    ours = {}
+    for name, array in arrays.items():
+        short_name = plain[name].removeprefix(before[0]) if before else plain[name].removeprefix("module.")
+        short_name = short_name.removeprefix("text.")  # open_clip's other class
+        if short_name in EXTRAS or short_name.endswith(".num_batches_tracked"):
+            continue
+        if short_name in ours:
+            raise Damaged(f"it holds {short_name[:80]} twice, once as {name[:80]}")
+        ours[short_name] = array
+    if "logit_scale" in ours and ours["logit_scale"].size == 1:
+        ours["logit_scale"] = ours["logit_scale"].reshape(())
+    return ours
+
+
+# Names that tell what weights are that are no CLIP, and what to do.
+OTHERS = {
+    "lora_": "an adapter (LoRA): merge it into its model, with PEFT's merge_and_unload, and save that",
+    "text_model.": "a text encoder alone: save the whole model",
+    "model.diffusion_model.": "a diffusion model; its text encoder is no whole CLIP",
+    "moment1": "the state of a training run: load the model.safetensors beside it, or go on with train --resume",
+}
+
+
+def what_it_is(arrays, notes):
+    """ ": it is …", for arrays and notes that are no model that can be loaded, or "" where nobody knows."""
+    if "data" in notes and isinstance(notes.get("config", notes.get("recipe")), dict):
+        return f": it is {OTHERS['moment1']}"
+    return next((f": it is {what}" for sign, what in OTHERS.items() for name in arrays if sign in name), "")
 
 
 def arrays_to_open_clip(arrays):
@@ -81,7 +119,7 @@ def config_from_shapes(arrays):
         vision["layers"] = [count(f"visual.layer{stage}.") for stage in range(1, 5)]
     context, width = shape("positional_embedding", 2)
     text = {"context_length": context, "vocab_size": shape("token_embedding.weight", 2)[0]}
-    text |= {"width": width, "heads": width // 64} | stack("transformer.")
+    text |= {"width": width, "heads": max(1, width // 64)} | stack("transformer.")
     return {
         "quick_gelu": True,
         "embed_dim": shape("text_projection", 2)[1],
@@ -104,7 +142,7 @@ def config_from_open_clip(description):
     if text.get("pool_type") == "eos":
         end = {"eos_token_id": text.get("eos_id", 2)}
     pixels = part_of({"preprocess_cfg": {}} | description, "preprocess_cfg")
-    only = {"mode": [None, "RGB"], "interpolation": [None, "bicubic"], "resize_mode": [None, "shortest"]}
+    only = {"mode": [None, "RGB"], "interpolation": [None, "bicubic"], "resize_mode": [None, "shortest", "squash"]}
     require(pixels, "preprocess_cfg", **only)
     vision = {key: vision.get(key, VISION[key]) for key in VISION}
     if isinstance(vision["layers"], list):
@@ -114,7 +152,7 @@ def config_from_open_clip(description):
         "embed_dim": model.get("embed_dim"),
         "vision_cfg": short(vision),
         "text_cfg": short({key: text.get(key, TEXT[key]) for key in TEXT} | end),
-        "preprocess": preprocessing(pixels.get("mean"), pixels.get("std")),
+        "preprocess": preprocessing(pixels.get("mean"), pixels.get("std"), pixels.get("resize_mode")),
     }
 
 
@@ -126,7 +164,7 @@ def config_to_open_clip(config, own_vocabulary):
         text |= {"pool_type": "eos", "eos_id": end}
     if own_vocabulary:
         text["hf_tokenizer_name"] = "."  # any name will do: open_clip takes it from the folder
-    pixels = preprocessing(config["preprocess"]["mean"], config["preprocess"]["std"])
+    pixels = preprocessing(*(config["preprocess"].get(key) for key in ("mean", "std", "resize_mode")))
     return {
         "model_cfg": {key: config[key] for key in ("embed_dim", "quick_gelu", "vision_cfg")} | {"text_cfg": text},
         "preprocess_cfg": pixels | {"size": config["vision_cfg"]["image_size"]},
@@ -148,9 +186,9 @@ def require(part, where, **allowed):
             raise ValueError(f"{where}.{key} is {str(part[key])[:40]!r}, which this code cannot run")
 
 
-def preprocessing(mean=None, std=None):
-    """Our `preprocess` entry, CLIP's own mean and deviation where there is None."""
-    given = {"mean": mean, "std": std}
+def preprocessing(mean=None, std=None, resize_mode=None):
+    """Our `preprocess` entry, CLIP's own where there is None."""
+    given = {"mean": mean, "std": std, "resize_mode": resize_mode}
     return CLIP_PREPROCESS | {key: value for key, value in given.items() if value is not None}
 
 

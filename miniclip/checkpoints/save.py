@@ -30,16 +30,18 @@ def save(clip, path, layout="miniclip", half=False):
     if layout not in ("miniclip", *FOLDERS):
         raise ValueError(f"there is no layout {layout!r}: save as miniclip, open_clip or huggingface.")
     check_config(clip.config, "this model")
+    if not isinstance(clip.about, dict):
+        raise ValueError(f"the `about` of this model is a {type(clip.about).__name__}; it must be a dict.")
     arrays = flatten(to_device(clip.params, "cpu"))
     if half:
         with np.errstate(over="ignore"):  # what overflows is refused below, by its name
             arrays = {name: a.astype(np.float16) if a.ndim > 1 else a for name, a in arrays.items()}
     check_parameters(arrays, clip.config, "this model")
+    check_tokenizer(clip.tokenizer, clip.config, "this model")
     if layout == "miniclip":
         metadata = {"config": clip.config, "tokenizer": clip.tokenizer.to_json(), "about": clip.about}
         write_arrays(path, arrays, metadata)
     else:
-        check_tokenizer(clip.tokenizer, clip.config, "this model")
         _save_folder(clip, Path(path), layout, arrays)
 
 

@@ -7,17 +7,20 @@ need and the few names in `KNOWN`, and calls nothing at all: a tensor is only wr
     {"ln_final.weight": rebuild(storage "7", offset 0, shape (512,), stride (1,)), …}
 
 Everything else is refused by its name. Modules of torch.jit.save, of classes `__torch__.…`, become bare holders of
-attributes. What is built on the way is bounded by the bytes that the program has.
+attributes. What is built on the way, names included, is bounded by the bytes that the program has.
 
 Source: the pickles that PyTorch writes (protocol 2); Python's documentation of pickletools.
 """
 
 import pickletools
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
 
-MOST_MODULES, DEEPEST = 1 << 14, 64  # modules in all, and within each other
+from .untrusted import Damaged, kind_of
+
+DEEPEST = 64  # modules within each other
 BFLOAT16 = np.dtype("<u2")  # its 16 bits, for NumPy has none; no other storage has this type
 NAMES = "Float Half Double BFloat16 Long Int Short Char Byte Bool".split()
 CODES = "<f4   <f2  <f8    <u2      <i8  <i4 <i2   |i1  |u1  |u1".split()
@@ -26,10 +29,11 @@ TENSOR, PARAMETER = "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_pa
 LISTS = {f"torch.jit._pickle build_{kind}list" for kind in ("int", "double", "bool", "tensor")}
 KNOWN = {TENSOR, PARAMETER, "collections OrderedDict", *LISTS, *STORAGES}
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-# Instructions that take more memory than their own bytes account for.
-COUNTED = """
-    BININT BINFLOAT LONG1 TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST EMPTY_DICT LONG_BINPUT GLOBAL BINPERSID NEWOBJ REDUCE
-""".split()
+# What is made by an instruction beyond its own bytes, in bytes of memory.
+COSTS = {"EMPTY_LIST": 80, "EMPTY_DICT": 80, "BINFLOAT": 24, "BINPERSID": 80, "NEWOBJ": 150, "REDUCE": 120, "MARK": 16}
+SIZED = ("BININT", "BININT2", "BINUNICODE", "LONG1", "GLOBAL")  # whose argument is kept
+SLOT, TUPLE, ENTRY, FIRST_ENTRY = 10, 56, 100, 160  # of a list or the stack; a tuple; of a dict, more for its first
+ARRAY = 300  # an array of NumPy, and its name
 
 
 @dataclass(eq=False, slots=True)
@@ -65,14 +69,13 @@ class Tensor:
     stride: tuple
 
 
-def run(program):
+def run(program, budget):
     """What a pickle's program (bytes) builds, out of dict, list, tuple, str, numbers, Module and Tensor.
 
-    Raises ValueError for an instruction that is not known here, and ValueError, TypeError or LookupError
-    for a program that makes no sense. Nothing is called.
+    budget: a `Budget`. Raises ValueError for an instruction that is not known here and for a program that builds
+    too much, and ValueError, TypeError or LookupError for a program that makes no sense. Nothing is called.
     """
-    stack, marks, memo = [], [], {}
-    left = 1000 + len(program) // 6  # counted instructions; real files have one in nine bytes
+    stack, marks, memo = [], [], []
 
     def items():
         """What lies above the last mark."""
@@ -81,13 +84,16 @@ def run(program):
         return above
 
     for opcode, value, _ in pickletools.genops(program):
+        budget.spend(SLOT + COSTS.get(opcode.name, 0) + (sys.getsizeof(value) if opcode.name in SIZED else 0))
         match opcode.name:
             case "PROTO" | "STOP":
                 pass
             case "MARK":
                 marks.append(len(stack))
             case "BINPUT" | "LONG_BINPUT":
-                memo[value] = stack[-1]
+                if value > len(memo):
+                    raise Damaged("its pickle does not number things as they come")
+                memo[value : value + 1] = [stack[-1]]
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[value])
             case "BININT" | "BININT1" | "BININT2" | "BINFLOAT" | "BINUNICODE":
@@ -101,26 +107,33 @@ def run(program):
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 n = int(opcode.name[-1])
                 stack[-n:] = [tuple(stack[-n:])]
+                budget.spend(TUPLE + 8 * n)
             case "TUPLE":
                 stack.append(tuple(items()))
+                budget.spend(TUPLE + 8 * len(stack[-1]))
             case "APPEND" | "APPENDS":
                 new = items() if opcode.name == "APPENDS" else [stack.pop()]
                 _expect(stack[-1], list).extend(new)
+                budget.spend(SLOT * len(new))
             case "SETITEM" | "SETITEMS":
                 new = items() if opcode.name == "SETITEMS" else [stack.pop(-2), stack.pop()]
+                whole = _expect(stack[-1], dict)
+                budget.spend(ENTRY * len(new) // 2 + (0 if whole else FIRST_ENTRY))
                 for key, thing in zip(new[::2], new[1::2], strict=True):
-                    _expect(stack[-1], dict)[_expect(key, (str, int))] = thing
+                    if _expect(key, (str, int)) in whole:
+                        raise Damaged(f"its pickle sets {str(key)[:80]} twice")
+                    whole[key] = thing
             case "GLOBAL":
                 if value not in KNOWN and not value.startswith("__torch__."):
                     asked = value.replace(" ", ".")[:80]
-                    raise ValueError(f"its pickle asks for {asked}, which no tensor needs; save the state_dict alone")
+                    raise Damaged(f"its pickle asks for {asked}, which no tensor needs; save the state_dict alone")
                 stack.append(Global(value))
             case "BINPERSID":
                 stack.append(_storage(*_expect(stack.pop(), tuple)))
             case "NEWOBJ":
                 arguments, what = stack.pop(), _expect(stack.pop(), Global).name
                 if not what.startswith("__torch__.") or arguments != ():
-                    raise ValueError(f"its pickle makes an object of {what[:80]}")
+                    raise Damaged(f"its pickle makes an object of {what[:80]}")
                 stack.append(Module())
             case "REDUCE":
                 arguments, what = _expect(stack.pop(), tuple), _expect(stack.pop(), Global).name
@@ -132,25 +145,22 @@ def run(program):
                 else:
                     _expect(stack[-1], dict)  # an OrderedDict's own attributes, such as versions
             case name:
-                raise ValueError(f"its pickle uses the instruction {name}, which no tensor needs")
+                raise Damaged(f"its pickle uses the instruction {name}, which no tensor needs")
         if marks and len(stack) < marks[-1]:
-            raise ValueError("its pickle takes what lies below a mark")
-        left -= opcode.name in COUNTED
-        if left < 0:
-            raise ValueError("its pickle builds far more objects than tensors need")
+            raise Damaged("its pickle takes what lies below a mark")
     return stack.pop()
 
 
 def _expect(value, kinds):
     if not isinstance(value, kinds) or isinstance(value, bool):
-        raise TypeError(f"its pickle has a {type(value).__name__} where that makes no sense")
+        raise Damaged(f"its pickle has a {kind_of(value)} where that makes no sense")
     return value
 
 
 def _storage(kind, dtype, key, location, size):
     dtype = STORAGES.get(_expect(dtype, Global).name)
     if kind != "storage" or dtype is None or not (_expect(key, str).isascii() and key.isdigit()):
-        raise ValueError("its pickle names a storage that is none")
+        raise Damaged("its pickle names a storage that is none")
     return Storage(dtype, key, _expect(size, int))
 
 
@@ -163,30 +173,39 @@ def _rebuilt(what, arguments):
     if what in LISTS:
         return _expect(arguments[0], list)
     if what != TENSOR:
-        raise ValueError(f"its pickle calls {what.replace(' ', '.')[:80]}")
+        raise Damaged(f"its pickle calls {what.replace(' ', '.')[:80]}")
     storage, offset, shape, stride = arguments[:4]
     numbers = [offset, *_expect(shape, tuple), *_expect(stride, tuple)]
     if any(type(n) is not int or n < 0 for n in numbers) or len(shape) != len(stride) or len(shape) > 8:
-        raise ValueError("its pickle describes a tensor that cannot be")
+        raise Damaged("its pickle describes a tensor that cannot be")
     return Tensor(_expect(storage, Storage), offset, shape, stride)
 
 
-def named_tensors(value):
-    """{dotted name: Tensor} of a state dict, or of a module and the modules in it. ValueError for others."""
-    found, todo, visits = {}, [("", value, 0)], 0
+def named_tensors(value, budget):
+    """{dotted name: Tensor} of a state dict, or of a module and the modules in it, for this `Budget`.
+
+    ValueError for others, for two tensors of one name, and for more than the budget.
+    """
+    found, todo = {}, [("", value, 0)]
     while todo:
         prefix, value, depth = todo.pop()
-        visits += 1  # of the same module too: two in each make 2ⁿ
-        if depth > DEEPEST or visits > MOST_MODULES:
-            raise ValueError("its modules lie too deep, or are too many")
+        if depth > DEEPEST:
+            raise Damaged("its modules lie too deep")
         inside = value.state if isinstance(value, Module) else value
         if not isinstance(inside, dict):
-            raise ValueError(f"its data.pkl holds a {type(value).__name__} and no state_dict")
+            raise Damaged(f"its data.pkl holds a {kind_of(value)} and no state_dict")
+        budget.spend(ENTRY + SLOT * len(inside))
         for name, child in inside.items():
-            if isinstance(child, Tensor):
-                found[f"{prefix}{name}"] = child
-            elif isinstance(child, Module):
-                todo.append((f"{prefix}{name}.", child, depth + 1))
+            if not isinstance(child, (Tensor, Module)):
+                continue
+            budget.spend(ARRAY + ENTRY + len(prefix) + sys.getsizeof(name))  # for a module may be met many times
+            name = f"{prefix}{name}"
+            if isinstance(child, Module):
+                todo.append((f"{name}.", child, depth + 1))
+            elif name in found:
+                raise Damaged(f"it holds {name[:80]} twice")
+            else:
+                found[name] = child
     if not found:
-        raise ValueError("it holds no tensors")
+        raise Damaged("it holds no tensors")
     return found

@@ -5,27 +5,51 @@ import math
 import numpy as np
 
 from ..init import parameter_shapes
+from ..preprocess import RESIZE_MODES
 
+LARGEST_SCALE = 7  # of logit_scale: 1/τ of 1,100
 LARGEST = {"layers": 1 << 8, "image_size": 1 << 12, "vocab_size": 1 << 20}  # of a configuration; else 1 << 14
 
 
 def check_parameters(arrays, config, where):
     """ValueError, about `where`, unless {dotted name: array} are the finite parameters of a checked config."""
-    shapes = parameter_shapes(config)
-    wrong = [
-        f"{name} is {arrays[name].shape}, not {shape}" if name in arrays else f"{name} is missing"
-        for name, shape in shapes.items()
-        if name not in arrays or arrays[name].shape != shape
-    ]
-    wrong += [f"{name[:80]} is superfluous" for name in arrays if name not in shapes]
+    shapes = shapes_for(arrays, config, where)
+    wrong = [name for name, shape in shapes.items() if name not in arrays or arrays[name].shape != shape]
+    wrong += [name for name in arrays if name not in shapes]
     if wrong:
+        why = "; ".join(_difference(name, arrays.get(name), shapes.get(name)) for name in wrong[:3])
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"{where} is of another architecture than its configuration: {'; '.join(wrong[:3])}{more}.")
+        raise ValueError(f"{where} is of another architecture than its configuration: {why}{more}.")
     for name, array in arrays.items():
         if array.dtype.kind != "f":
             raise ValueError(f"{where} cannot be used: {name} is {array.dtype}, not floating-point.")
         if not np.isfinite(array).all():
             raise ValueError(f"{where} cannot be used: {name} is not finite in {array.dtype}.")
+    scale = float(arrays["logit_scale"])
+    if abs(scale) > LARGEST_SCALE:
+        raise ValueError(
+            f"{where} cannot be used: its logit_scale is {scale:.4g}, and CLIP's is ln 1/τ, at most ln 100 = 4.6; if "
+            "this is 1/τ itself, save its logarithm instead."
+        )
+
+
+def shapes_for(arrays, config, where):
+    """{name: shape} of the parameters of a checked config, in order; ValueError where it has far more than `arrays`."""
+    vision, text = config["vision_cfg"]["layers"], config["text_cfg"]["layers"]
+    blocks = text + (sum(vision) if isinstance(vision, (list, tuple)) else vision)
+    if blocks > len(arrays):  # a block has a dozen; nothing is made for a configuration that only claims many
+        raise ValueError(
+            f"{where} is of another architecture than its configuration, which has {blocks} blocks of layers, "
+            f"for {len(arrays)} parameters."
+        )
+    return parameter_shapes(config)
+
+
+def _difference(name, array, shape):
+    """In what a parameter is not what it should be."""
+    if array is None:
+        return f"{name} is missing"
+    return f"{name[:80]} is superfluous" if shape is None else f"{name} is {array.shape}, not {shape}"
 
 
 def check_config(config, where):
@@ -60,6 +84,8 @@ def check_config(config, where):
     end = text.get("eos_token_id", 0)
     require(type(end) is int and 0 <= end < text["vocab_size"], "text_cfg.eos_token_id", end, "an id of its vocabulary")
     require(isinstance(config.get("quick_gelu"), bool), "quick_gelu", config.get("quick_gelu"), "true or false")
+    for key, modes in {"interpolation": ("bicubic",), "resize_mode": RESIZE_MODES}.items():
+        require(pixels.get(key, modes[0]) in modes, f"preprocess.{key}", pixels.get(key), " or ".join(modes))
     for key, least in (("mean", -math.inf), ("std", 0)):
         values = pixels.get(key)
         good = isinstance(values, (list, tuple)) and [type(v) in (int, float) and least < v < math.inf for v in values]

@@ -44,8 +44,8 @@ class PictureSet:
 class Evaluation:
     """A zero-shot test: which name belongs to each picture?
 
-    Raises ValueError when the shapes, dtypes or indices do not fit together, when a name stands twice
-    or when a picture's answer is not among its candidates.
+    Raises ValueError when the shapes, dtypes or indices do not fit together, when a name stands twice,
+    when there is only one to choose from, or when a picture's answer is not among its candidates.
     """
 
     name: str
@@ -65,6 +65,11 @@ class Evaluation:
             check_indices(f"{self.name}: candidates", self.candidates, count, "names", self.names, ndim=2)
             if not (self.candidates == self.answer[:, None]).any(1).all():
                 raise ValueError(f"{self.name}: a picture's right answer is not among its candidates")
+        choices = len(self.names) if self.candidates is None else self.candidates.shape[1]
+        if choices < 2 and count:
+            raise ValueError(
+                f"{self.name}: there is {choices} name to choose from, which is no test; give at least two"
+            )
         for template in self.templates:
             if template.count("{}") != 1:
                 raise ValueError(f"{self.name}: the template {template!r} must hold {{}} exactly once")

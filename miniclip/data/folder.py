@@ -5,35 +5,36 @@
                                  dog.jpg,A brown dog          pets/house-sparrow/a.webp
 
 With captions, each picture is a thing of its own and any of its captions may name it (the layout of Flickr8k, whose
-table is called captions.txt). With classes, the name of a folder names all the pictures in it. Either way a part of
-the pictures is kept from training, always the same for the same seed, and asked about in the evaluation.
+table is called captions.txt; others: see captions.py). With classes, the name of a folder names all the pictures in
+it. Either way a part of the pictures is kept from training and asked about in the evaluation. Which, follows from the
+pixels of each and the seed: pictures may come, go and be renamed, and none changes sides; copies stand on one side.
 """
 
-import csv
-from concurrent.futures import ThreadPoolExecutor
+import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from ..backend import cpu_count
-from ..preprocess import as_pil, resize_and_crop
+from .captions import album_and_captions, find_table
+from .classes import class_files
 from .dataset import Evaluation, PictureSet
+from .grouping import group_by_caption
+from .pictures import is_held_out, read_pictures
 
-TABLES = ["captions.csv", "captions.txt"]
 PROMPTS = ["{}", "a photo of a {}", "a picture of the {}", "a close-up photo of the {}", "one of many {}"]
 
 
 def folder_data(path, size=64, seed=0, validation=0.1):
     """Read a folder of pictures: (PictureSet, [Evaluation]), every picture uint8 RGBA (size, size, 4).
 
-    Pictures in any format that Pillow reads are turned upright as their EXIF data say, resized until the shorter
-    side is `size`, and cropped to the middle. The part `validation` (0 to less than 1) is kept from training:
-    of the captioned pictures, or of each class. The list of evaluations is empty where nothing could be spared.
+    Pictures in any format and mode that Pillow reads become RGB by the rules of `preprocess.upright`, are resized
+    until the shorter side is `size`, and cropped to the middle. Of all pictures the part `validation` (0 to less
+    than 1) is kept from training. The list of evaluations is empty where too few were kept to choose between.
+    Warns, with their number, of files that were passed over.
 
     Raises FileNotFoundError for a folder or a captioned picture that is not there, and ValueError for a picture
-    that cannot be read, a table without the columns image and caption, an empty caption, a folder without pictures,
-    and less than two classes or captioned pictures: each names the culprit.
+    that cannot be read, a table that does not fit (see `read_captions`), a folder without pictures, classes of one
+    name, and less than two classes or captioned pictures: each names the culprit.
     """
     folder = Path(path)
     if not folder.exists():
@@ -42,123 +43,72 @@ def folder_data(path, size=64, seed=0, validation=0.1):
         raise ValueError(f"{folder} is a file; give the folder that holds the pictures")
     if not 0 <= validation < 1:
         raise ValueError(f"validation is {validation}; it must be 0 or more, and less than 1")
-    rng = np.random.default_rng(seed)
-    table = next((folder / name for name in TABLES if (folder / name).is_file()), None)
-    files, concept, captions, asked = _captioned(table, rng, validation) if table else _classes(folder, rng, validation)
-    with ThreadPoolExecutor(cpu_count()) as pool:  # Pillow decodes without Python's lock
-        pictures = np.stack(list(pool.map(lambda file: read_picture(file, size), files)))
-
-    kept, known = np.unique(concept[~asked], return_inverse=True)
-    training = PictureSet(folder.resolve().name, pictures[~asked], known, [captions[k] for k in kept])
-    if not asked.any():
-        return training, []
-    if table:
-        choices, answer = np.unique(concept[asked], return_inverse=True)
-        names = [captions[k][0] for k in choices]
-        return training, [Evaluation("validation captions", pictures[asked], answer, names)]
-    names = [texts[0] for texts in captions]
-    return training, [Evaluation("validation classes", pictures[asked], concept[asked], names, None, PROMPTS)]
-
-
-def _captioned(table, rng, validation):
-    """Files (M), concept int64 (M,), captions (K lists), and which files to keep from training, bool (M,)."""
-    captions_of = read_captions(table)
-    concept, captions = group_by_caption(captions_of.values())
+    table = find_table(folder)
+    files, texts, remarks = _captioned(table) if table else class_files(folder)
+    pictures, contents = read_pictures(files, size)
+    asked = np.array([is_held_out(content, seed, validation) for content in contents])
+    parts = _split_captions(texts, contents, asked) if table else _split_classes(texts, contents, asked, remarks)
+    (concept, captions), (answer, names) = parts
     if len(captions) < 2:
-        raise ValueError(f"{table} describes only one thing, {captions[0][0]!r}; training compares at least two")
-    order = rng.permutation(len(captions))
-    asked = order[: min(round(validation * len(order)), len(order) - 2)]
-    return list(captions_of), concept, captions, np.isin(concept, asked)
+        kept = f"{asked.sum()} of the {len(files)} pictures are kept from training"
+        raise ValueError(f"{folder} leaves less than two things to compare, as {kept}; add pictures")
+    known = answer >= 0
+    if known.any() and len(names) < 2:
+        remarks.append("one thing is kept from training, and cannot be asked about: that would be a choice of one")
+    for remark in remarks:
+        warnings.warn(f"{folder}: {remark}", stacklevel=3)
+    learned, left = _training_first(pictures, asked)
+    training = PictureSet(folder.resolve().name, learned, concept, captions)
+    if not known.any() or len(names) < 2:
+        return training, []
+    kind, prompts = ("captions", ["{}"]) if table else ("classes", PROMPTS)
+    return training, [Evaluation(f"validation {kind}", left[known], answer[known], names, None, prompts)]
 
 
-def _classes(folder, rng, validation):
-    """The same of a folder with one folder of pictures for each class."""
-    endings = Image.registered_extensions()
-    folders = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    if not folders:
-        raise ValueError(f"{folder} holds neither captions.csv nor one folder of pictures for each class")
-    files, label, asked, folder_of = [], [], [], {}
-    for k, class_folder in enumerate(folders):
-        name = " ".join(class_folder.name.replace("_", " ").replace("-", " ").split())
-        if folder_of.setdefault(name, class_folder) != class_folder:
-            raise ValueError(f"{folder_of[name]} and {class_folder} would both be the class {name!r}; rename one")
-        found = sorted(f for f in class_folder.iterdir() if f.suffix.lower() in endings and not f.name.startswith("."))
-        if not found:
-            raise ValueError(f"{class_folder} holds no pictures; add some, or remove the folder")
-        files += found
-        label += [k] * len(found)
-        count = min(round(validation * len(found)), len(found) - 1)
-        asked.append(np.isin(np.arange(len(found)), rng.permutation(len(found))[:count]))
-    if len(folder_of) < 2:
-        raise ValueError(f"{folder} holds one class only, {name!r}; training compares at least two")
-    captions = [[prompt.format(name) for prompt in PROMPTS] for name in folder_of]
-    return files, np.array(label, np.int64), captions, np.concatenate(asked)
+def _captioned(table):
+    """Files (M), the captions of each, and remarks."""
+    album, captions_of = album_and_captions(table)
+    different = {text for texts in captions_of.values() for text in texts}
+    if len(captions_of) < 2 or len(different) < 2:
+        raise ValueError(f"{table} describes only one thing, {min(different)!r}; training compares at least two")
+    return list(captions_of), list(captions_of.values()), album.passed_over()
 
 
-def read_captions(table):
-    """A CSV table with the columns image and caption -> {path of the picture: [captions]}, in the table's order.
-
-    A picture lies beside the table or in the folder Images next to it. Raises as `folder_data` does.
-    """
+def _split_captions(texts, contents, asked):
+    """(concept of each picture to train on, captions) and (answer of each kept from training, names)."""
     captions_of = {}
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as lines:
-            rows = csv.DictReader(lines, restkey="", skipinitialspace=True)
-            rows.fieldnames = [(column or "").strip().lower() for column in rows.fieldnames or []]
-            header = ",".join(rows.fieldnames) or "empty"
-            for column in ("image", "caption"):
-                if column not in rows.fieldnames:
-                    raise ValueError(f"{table} has no column {column!r}: its first line is {header}, not image,caption")
-            for row in rows:
-                where = f"{table}, line {rows.line_num}"
-                if "" in row:
-                    raise ValueError(f"{where} has too many fields; put a caption with commas into double quotes")
-                name, caption = (row["image"] or "").strip(), " ".join((row["caption"] or "").split())
-                if not name:
-                    raise ValueError(f"{where} names no picture")
-                if not caption:
-                    raise ValueError(f"{where}: the caption of {name!r} is empty")
-                file = next((f for f in (table.parent / name, table.parent / "Images" / name) if f.is_file()), None)
-                if file is None:
-                    raise FileNotFoundError(f"{where}: the picture {name!r} is neither beside the table nor in Images")
-                captions_of.setdefault(file, []).append(caption)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{table} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise ValueError(f"{table} cannot be read as a table: {error}") from error
-    if not captions_of:
-        raise ValueError(f"{table} holds no captions below its first line")
-    return captions_of
+    for content, own in zip(contents, texts):  # copies of a picture are one thing
+        captions_of.setdefault(content, []).extend(own)
+    parts = []
+    for side in (False, True):
+        rows = np.flatnonzero(asked == side)
+        there = list(dict.fromkeys(contents[row] for row in rows))
+        concept, captions = group_by_caption([captions_of[content] for content in there])
+        concept_of = dict(zip(there, concept.tolist()))
+        parts.append((np.array([concept_of[contents[row]] for row in rows], np.int64), captions))
+    return parts[0], (parts[1][0], [captions[0] for captions in parts[1][1]])
 
 
-def group_by_caption(captions_of):
-    """Things and their captions, no caption shared: n lists of captions -> concept int64 (n,) and K lists.
+def _split_classes(classes, contents, asked, remarks):
+    """The same of classes; the answer is -1 where a class was not learned."""
+    learned = {}
+    for name, kept in zip(classes, asked):
+        if not kept:
+            learned.setdefault(name, len(learned))
+    for name in dict.fromkeys(classes):
+        if name not in learned:
+            remarks.append(f"all pictures of {name!r} are kept from training, so it is not learned; add pictures of it")
+    if twice := len({*zip(contents, classes)}) - len(set(contents)):
+        remarks.append(f"pictures that stand in more than one class: {twice}")
+    number = np.array([learned.get(name, -1) for name in classes], np.int64)
+    captions = [[prompt.format(name) for prompt in PROMPTS] for name in learned]
+    return (number[~asked], captions), (number[asked], list(learned))
 
-    A caption belongs to the first picture that has it. A picture whose captions all belong to others shows the
-    same thing as the owner of its first one, so that a batch never holds both.
-    """
-    owner, concept, captions = {}, [], []
-    for texts in captions_of:
-        own = [text for text in dict.fromkeys(texts) if text not in owner]
-        if own:
-            owner.update((text, len(captions)) for text in own)
-            captions.append(own)
-        concept.append(owner[own[0] if own else texts[0]])
-    return np.array(concept, np.int64), captions
 
-
-def read_picture(file, size):
-    """One upright picture, resized and cropped: uint8 RGBA (size, size, 4). ValueError names a file that is none."""
-    try:
-        with Image.open(file) as image:
-            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError(f"{image.width} × {image.height} pixels")
-            image.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded no finer than needed
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):  # 16 bits; Pillow would cut them off at 255
-                image = as_pil(image)
-            return np.asarray(resize_and_crop(image.convert("RGBA"), size))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{file} is too large a picture to open safely ({error}); make it smaller") from error
-    except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, ...
-        raise ValueError(f"{file} is not a picture that can be read ({error}); mend it or take it out") from error
+def _training_first(pictures, asked):
+    """The pictures to train on and those that are kept, without a second copy of them all in memory."""
+    kept, count = pictures[asked], len(asked) - int(asked.sum())
+    for to, row in enumerate(np.flatnonzero(~asked)):
+        pictures[to] = pictures[row]
+    pictures[count:] = kept
+    return pictures[:count], pictures[count:]

@@ -18,6 +18,8 @@ of a layer norm to a constant. So are parameters: a backward that forgets a weig
     print(check(lambda x: (x**2).sum(), x, gradient=lambda x: 2 * x))         # any function, any gradient
 """
 
+import numbers
+
 import numpy as np
 
 from .conventions import as_layer
@@ -72,10 +74,21 @@ def check(
     """
     if method != "auto" and method not in METHODS:
         raise CannotCheck(f"method is {method!r}; choose one of auto, {', '.join(METHODS)}.")
-    if np.dtype(dtype) not in (np.float64, np.float32):
-        raise CannotCheck(f"dtype is {np.dtype(dtype)}; choose float64 or float32.")
+    if dtype not in (np.float64, np.float32, "float64", "float32", np.dtype(np.float64), np.dtype(np.float32)):
+        raise CannotCheck(f"dtype is {getattr(dtype, '__name__', dtype)}; choose float64 or float32.")
     if order not in (1, 2):
         raise CannotCheck(f"order is {order!r}; choose 1 or 2.")
+    if backward is not None and gradient is not None:
+        raise CannotCheck("backward= and gradient= are both given: one of them says what the gradient is.")
+    for name, value, kind, least in (
+        ("entries", entries, numbers.Integral, 1),
+        ("cotangent_seed", cotangent_seed, numbers.Integral, 0),
+        ("tolerance", 0 if tolerance is None else tolerance, numbers.Real, 0),
+        ("floor", floor, numbers.Real, 0),
+    ):
+        if not isinstance(value, kind) or not value >= least:
+            what = "an integer" if kind is numbers.Integral else "a number"
+            raise CannotCheck(f"{name} is {value!r}; it must be {what} of at least {least}.")
     first, slope = first_order(f, gradient) if order == 2 else (f, gradient)
     layer = as_layer(first, args, kwargs, backward, slope, exclude, wrt)
     options = {"method": method, "dtype": np.dtype(dtype), "entries": entries, "tolerance": tolerance, "floor": floor}

@@ -10,18 +10,9 @@ from contextlib import nullcontext, redirect_stdout
 
 from .check import check
 from .contract import Problem
-from .conventions import find_functions
+from .conventions import find_functions, signature_of
 from .homework_file import HomeworkFile
-from .homework_inputs import (
-    bind,
-    call_theirs,
-    draw_shapes,
-    load_arrays,
-    make_inputs,
-    required,
-    signature_of,
-    takes_nothing,
-)
+from .homework_inputs import bind, call_theirs, draw_shapes, load_arrays, make_inputs, required, takes_nothing
 from .refusals import CannotCheck
 from .report import Report
 from .tracebacks import format_own

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from .check import check
-from .conventions import find_functions
-from .refusals import CannotCheck
+from .conventions import find_functions, signature_of
+from .refusals import CannotCheck, raised
 
 IN_ORDER = re.compile(r"arr_\d+")  # so np.savez(file, x, w) names them
 SHAPE = re.compile(r"(\w+)=(number|\d+(?:[x×]\d+)*)(?::int<([1-9]\d*))?")
-ANY = inspect.Signature([inspect.Parameter("arguments", inspect.Parameter.VAR_POSITIONAL)])
 
 
 def call_theirs(what, function, *args, **kwargs):
@@ -24,9 +23,7 @@ def call_theirs(what, function, *args, **kwargs):
     except CannotCheck:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's code may raise
-        shown = str(error).strip().splitlines()
-        because = f": {shown[0][:200].rstrip('.')}" if shown else ""
-        raise CannotCheck(f"{what} raised {type(error).__name__}{because}.") from error
+        raise raised(what, error) from error
 
 
 def make_inputs(name, inputs, seed):
@@ -105,14 +102,6 @@ def bind_names(name, signature, given):
             f"{name} takes {clash[0]} by name alone, which check does too: write a function that sets it."
         )
     return bound.args, bound.kwargs
-
-
-def signature_of(function):
-    """Its signature; that of any arguments in order where it has none, as some that are not written in Python."""
-    try:
-        return inspect.signature(function)
-    except (ValueError, TypeError):
-        return ANY
 
 
 def fits(signature, *args, **kwargs):

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 
+from .conventions.arrays import is_array, to_numpy
 from .numeric import METHODS, Slope, best_slope, central, random_direction, roughness
 
 try:
@@ -31,7 +32,8 @@ class Point:
     def __init__(self, layer, leaves, dtype=np.float64, cotangent=None, gradients=None):
         self.layer, self.dtype, self.cotangent, self.gradients = layer, np.dtype(dtype), cotangent, gradients or {}
         self.leaves = {name: np.asarray(leaf, np.float64) for name, leaf in leaves.items()}
-        self.constants, self.shapes, self.rounding, self.size = layer.constants, None, None, 0.0
+        self.constants = {name: to_numpy(x) if is_array(x) else x for name, x in layer.constants.items()}
+        self.shapes, self.rounding, self.size = None, None, 0.0
 
     @property
     def names(self):

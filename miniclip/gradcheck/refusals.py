@@ -11,6 +11,16 @@ class CannotCheck(ValueError):
     """The input cannot be checked. Its text is one sentence; where the user's code raised, that is its `__cause__`."""
 
 
+def raised(what, error, more=""):
+    """The refusal where the user's code raised, to be raised from that: what it was, and the first line it says."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # a class of the user's again
+        lines = []
+    because = f": {lines[0][:200].rstrip('.')}" if lines else ""
+    return CannotCheck(f"{what} raised {type(error).__name__}{because}{more}.")
+
+
 MANNERS = (
     "Taken are: y, backward = f(x, …); a forward with backward=; loss, gradients = f(x, …); "
     "a function that returns one number with gradient=; an object with forward and backward."

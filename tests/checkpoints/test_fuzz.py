@@ -1,4 +1,4 @@
-"""Ten thousand files that were changed at random: each loads or is refused in one sentence, and does nothing else.
+"""Twelve thousand files that were changed at random: each loads or is refused in one sentence, and does nothing else.
 
 Every kind of file that `load` reads is changed in every way below, from a fixed seed. An audit hook listens
 for anything that a file could make happen: a program run, a module imported, a file written, a connection.
@@ -11,19 +11,22 @@ import random
 import re
 import shutil
 import sys
+import tempfile
 import time
 import tracemalloc
+import warnings
 import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from checkpoint_files import make_clip, same
+from checkpoint_files import make_clip, raw, same
 from safetensors.numpy import load_file, save_file
-from torch_archives import CALLS, NONSENSE, archive, packed
+from torch_archives import BOMBS, CALLS, NONSENSE, archive, packed
 
 from miniclip import load, save
+from miniclip.checkpoints.torch_file import read_torch
 from miniclip.init import initialize
 from miniclip.tree import flatten
 
@@ -31,7 +34,12 @@ FORBIDDEN = """
     os.system os.exec os.posix_spawn os.fork os.mkdir os.remove os.rename os.chmod os.putenv subprocess. socket. ctypes.
     shutil. import exec compile pickle. marshal. urllib. webbrowser.
 """
-heard, listening = [], []
+PYTHONS_WORDS = re.compile(
+    r"keyword arg|positional arg|\w\(\)|NoneType|object is|has no attribute|index out|operand|subscript|codec|literal|"
+    r"unhashable|Iteration|Decode|invalid syntax|Traceback|not supported between|pickle exhausted|opcode"
+)
+heard, listening, most = [], [], {}  # most: of each kind of change, how many times its files a load takes; seconds
+FREE = 3e5  # bytes that any load may take
 
 
 def listen(event, arguments, forbidden=tuple(FORBIDDEN.split())):
@@ -186,7 +194,50 @@ def pickled(rng, content):
     content[:] = archive(bytes(program), storages)
 
 
-CHANGES = (flip, lie, cut, splice, digits, nest, json_value, pickled)
+def again(rng, content):
+    """A parameter is there once more, under a name that means the same, with other numbers; other files get flips."""
+    prefix = rng.choice(("module.", "_orig_mod.", "text.", "model.", "module.module.", "clip."))
+    if content.startswith(b"PK"):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            arrays = read_torch(file.name)
+        name = rng.choice(sorted(arrays))
+        plain, array = name.removeprefix("module."), np.asarray(arrays[name] + 1)
+        more = {prefix + plain: array, plain: array, name: arrays[name]}
+        items = list({**arrays, **more}.items())
+        rng.shuffle(items)
+        content[:] = packed(dict(items))
+        return None
+    length = int.from_bytes(content[:8], "little")
+    if length > len(content) or content.startswith((b"{", b"#")):
+        return flip(rng, content)
+    header, end = json.loads(content[8 : 8 + length]), len(content) - 8 - length
+    name = rng.choice(sorted(header.keys() - {"__metadata__"}))
+    size = header[name]["data_offsets"][1] - header[name]["data_offsets"][0]
+    header[prefix + name] = header[name] | {"data_offsets": [end, end + size]}
+    content[:] = raw(header, bytes(content[8 + length :]) + b"\x3c" * size)
+    return None
+
+
+def bomb(rng, content):
+    """What takes few bytes and would take many times as much memory."""
+    if content.startswith(b"PK"):
+        content[:] = archive(b"\x80\x02" + rng.choice(sorted(BOMBS.values())), {"0": b""})
+        return
+    piece = rng.choice(
+        ("[],", "{},", '{"a":0},', "[[]],", '"\u0100\u0100",', "[1e9],", "[[[[[[[[0]]]]]]]],", "1000,", '"a":{},')
+    )
+    piece = piece if rng.random() < 0.7 else piece[:-1] * 2 + ","
+    text = ("{" + piece if ":" in piece[:4] else "[" + piece) * rng.choice((10, 1000, 10_000))
+    text = text if rng.random() < 0.5 else piece[:1] + piece * rng.choice((10, 1000, 10_000)) + "0]"
+    if rng.random() < 0.5:
+        text = json.dumps({"__metadata__": {"miniclip": f"sha256 {'0' * 64} {text}"}})
+    text = text.encode()
+    content[:] = text if content.startswith((b"{", b"#")) else raw(text[: 1 << 22])
+
+
+CHANGES = (flip, lie, cut, splice, digits, nest, json_value, pickled, again, bomb)
 
 
 def check(seed, samples):
@@ -200,15 +251,16 @@ def check(seed, samples):
     whole = file.read_bytes()
     content = bytearray(whole)
     change(rng, content)
-    size = sum(f.stat().st_size for f in files) + len(content)
+    size = sum(f.stat().st_size for f in files) + len(content) - len(whole)
     file.write_bytes(content)
     what, clip, start = f"seed {seed}: {kind}, {file.name}, {change.__name__}", None, time.process_time()
     tracemalloc.start()
     try:
-        with nothing_happens():
+        with nothing_happens(), warnings.catch_warnings(action="ignore"):  # of what shapes do not show
             clip = load(path)
     except (ValueError, FileNotFoundError) as error:
         sentence = str(error)
+        assert not PYTHONS_WORDS.search(sentence), (what, sentence)
         assert "\n" not in sentence and 10 < len(sentence) < 900, (what, sentence)
         assert str(path.parent if path.suffix else path) in sentence, (what, sentence)
     except BaseException as error:
@@ -218,10 +270,14 @@ def check(seed, samples):
         tracemalloc.stop()
         file.write_bytes(whole)
     assert time.process_time() - start < 10, what
-    assert peak < 20 * size + 2e6, (what, peak, size)
+    assert peak < 20 * size + FREE, (what, peak, size)
+    if size > 20_000:
+        most[change.__name__] = max(most.get(change.__name__, 0), peak / size)
+    most["seconds"] = max(most.get("seconds", 0), time.process_time() - start)
     if clip is not None:
         assert all(np.isfinite(leaf).all() for leaf in flatten(clip.params).values()), what
         assert not has_checksum or content == whole, what
+        assert change is not again or file.suffix in (".json", ".txt"), what
     return clip is not None
 
 
@@ -243,11 +299,12 @@ def test_the_ear_hears():
 
 
 def test_changed_files_load_or_are_refused(samples):
-    loaded = [check(seed, samples) for seed in range(300)]
-    assert 0 < sum(loaded) < 100
+    loaded = [check(seed, samples) for seed in range(60)]
+    assert 0 < sum(loaded) < 25
 
 
 @pytest.mark.slow
-def test_ten_thousand_changed_files_load_or_are_refused(samples):
-    loaded = [check(seed, samples) for seed in range(10_000)]
+def test_twelve_thousand_changed_files_load_or_are_refused(samples):
+    loaded = [check(seed, samples) for seed in range(12_000)]
+    print({name: round(times, 2) for name, times in most.items()})
     assert 0 < sum(loaded) < 3000

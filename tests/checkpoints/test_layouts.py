@@ -140,7 +140,8 @@ def test_a_lone_safetensors_file_of_openais_names(tmp_path, kind):
     config |= {"embed_dim": 20, "vision_cfg": vit if kind == "vit" else resnet}
     arrays = {name: array.astype(np.float16) for name, array in flatten(initialize(config)).items()}
     save_file(arrays, path, {"format": "pt"})
-    clip = load(path)
+    said = {"quick_gelu": True, "head_width": 64}
+    clip = load(path, **said)
     assert clip.config == config and clip.params["ln_final"]["weight"].dtype == np.float32
     del arrays["ln_final.bias"]
     save_file(arrays | {"logit_bias": np.zeros(1, np.float32)}, path)
@@ -181,7 +182,7 @@ OPEN_CLIP_CANNOT = """
     vision_cfg      mlp_ratio "4"               image_size [8,8]              pool_type null
     text_cfg        hf_model_name "roberta"     pool_type "last"              embed_cls true      no_causal_mask true
     text_cfg        proj_bias true              norm_kwargs {"eps":1e-6}      proj_type "none"    heads 0
-    preprocess_cfg  interpolation "bilinear"    resize_mode "squash"          mean [0.5,0.5]      std 0.5
+    preprocess_cfg  interpolation "bilinear"    resize_mode "longest"         mean [0.5,0.5]      std 0.5
 """
 HUGGINGFACE_CANNOT = """
     config.json     model_type "siglip"         text_config 3
@@ -189,7 +190,7 @@ HUGGINGFACE_CANNOT = """
     text_config     num_attention_heads 0       eos_token_id null
     vision_config   hidden_act "gelu"           num_hidden_layers [1,1,1,1]   num_channels 1      image_size [8,8]
     preprocessor_config.json                    do_center_crop false          resample 2          image_mean [1,2]
-    preprocessor_config.json                    size {"height":8,"width":8}   rescale_factor 1    crop_size 9
+    preprocessor_config.json                    size {"height":8,"width":9}   rescale_factor 1    crop_size 9
 """
 
 
@@ -204,6 +205,13 @@ def test_what_this_code_cannot_run_is_named(tmp_path, part, key, value):
     without_checksum(make_clip(), tmp_path / "x", "open_clip")
     change_json(tmp_path / "x" / "open_clip_config.json", part, key, json.loads(value))
     assert key in refusal(load, tmp_path / "x")
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path):
+    without_checksum(make_clip(), tmp_path / "x", "open_clip")
+    path = tmp_path / "x" / "open_clip_config.json"
+    path.write_text(path.read_text().replace('"quick_gelu": true', '"quick_gelu": true, "quick_gelu": false'))
+    assert "it says 'quick_gelu' twice" in refusal(load, tmp_path / "x")
 
 
 @pytest.mark.parametrize("part, key, value", cases(HUGGINGFACE_CANNOT))

@@ -3,24 +3,27 @@
 import json
 import os
 import pickle
+import platform
 import random
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from checkpoint_files import assert_same_arrays, at_most, entry, raw, refusal, replace_byte
 from safetensors import safe_open
+from safetensors.numpy import save as to_bytes
 from safetensors.numpy import save_file
 
 import miniclip
 from miniclip import load
 from miniclip.checkpoints import read_arrays, write_arrays
-from miniclip.checkpoints.safetensors_file import _checksum, with_checksum, write_files
+from miniclip.checkpoints.safetensors_file import DTYPES, _checksum, with_checksum, write_files
 
 ARRAYS = {"b.c": np.ones((2, 2), "f2"), "a": np.arange(3.0), "d": np.zeros((), "i8"), "e": np.zeros((0, 3), "f4")}
 
@@ -79,6 +82,8 @@ CANNOT = [  # arrays, metadata, what is named
     ({}, {"x": float("nan")}, "metadata"),
     ({}, {"x": object()}, "metadata"),
     ({}, {"x": "x" * (1 << 22)}, "bytes"),
+    ({}, {"x": [[] for _ in range(50_000)]}, "metadata"),  # which could not be read again
+    ({str(n): np.zeros((), "u1") for n in range(5000)}, {}, "names .* read again"),
 ]
 
 
@@ -88,7 +93,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         with pytest.raises(ValueError, match=culprit):
             write_arrays(tmp_path / "x", arrays, metadata)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="x could not be written .No space.*; what was there before is whole"):
         write(tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == before and os.listdir(tmp_path) == ["x"]
 
@@ -120,6 +125,52 @@ def test_all_files_are_safe_before_the_first_is_replaced(tmp_path, monkeypatch):
     assert [(tmp_path / name).read_text() for name in "ab"] == ["new", "newer"] and len(os.listdir(tmp_path)) == 2
 
 
+def test_writing_takes_no_memory_and_reading_that_of_the_file(tmp_path):
+    """So there is little that can run out, and where it does, NumPy says so."""
+    arrays = {name: np.ones(1_000_000) for name in "ab"}
+    with at_most(100_000):
+        write_arrays(tmp_path / "x", arrays, {})
+    with at_most(16_100_000):
+        assert read_arrays(tmp_path / "x")[0]["b"].sum() == 1_000_000
+
+
+@pytest.mark.parametrize("host, process, seconds, stays", [
+    ("here", 1, 0, True),  # a process that lives
+    ("here", 4_000_000, 0, False),
+    ("elsewhere", 4_000_000, 0, True),  # nobody knows
+    ("elsewhere", 1, 4000, False),
+])  # fmt: skip
+def test_what_another_write_left_is_removed_when_nobody_needs_it(tmp_path, host, process, seconds, stays):
+    host = {"here": platform.node()}.get(host, host)
+    left, other = (tmp_path / f"{name}.{host}-{process}-0123abcd.tmp" for name in ("x", "y"))
+    for file in (left, other):
+        file.touch()
+        os.utime(file, (time.time() - seconds,) * 2)
+    write(tmp_path / "x")
+    assert left.exists() == stays and other.exists()
+
+
+def test_two_writes_at_a_time_do_not_meet(tmp_path):
+    """Twenty writes of one file by four threads: each is whole, and the last one stays."""
+
+    def write_one(k):
+        write_arrays(tmp_path / "x", {"a": np.full(10_000, k)}, {"k": k})
+        arrays, notes = read_arrays(tmp_path / "x")
+        return (arrays["a"] == notes["k"]).all()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(write_one, range(20)))
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_the_library_itself_writes_the_same_bytes(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {f"é{n}.{t}": rng.integers(0, 9, (n, 3)).astype(t) for t in DTYPES.values() for n in (0, 2)}
+    ours = b"".join(map(bytes, with_checksum("x", arrays, {"k": 'é " \\ \n'})))
+    metadata = json.loads(ours[8 : 8 + int.from_bytes(ours[:8], "little")])["__metadata__"]
+    assert ours == to_bytes(arrays, metadata)
+
+
 WRITER = """
 import os, signal, sys
 import numpy as np
@@ -148,7 +199,8 @@ def test_sigkill_in_the_middle_of_a_write_leaves_a_whole_file(tmp_path, die_in):
     arrays, metadata = read_arrays(path)
     assert all((a == metadata["k"]).all() for a in arrays.values())
     if die_in:
-        assert metadata["k"] == 0 and sorted(os.listdir(tmp_path)) == [path.name, path.name + ".tmp"]
+        left = [name for name in os.listdir(tmp_path) if name != path.name]
+        assert metadata["k"] == 0 and len(left) == 1 and left[0].startswith(path.name) and left[0].endswith(".tmp")
     write_arrays(path, {}, {"k": -1})
     assert read_arrays(path) == ({}, {"k": -1}) and os.listdir(tmp_path) == [path.name]
 
@@ -217,6 +269,13 @@ HOSTILE = {
     "a checksum of other content": raw({"__metadata__": {"miniclip": f"sha256 {'0' * 64} {{}}"}}),
     "metadata that are no JSON": raw({"__metadata__": {"miniclip": _checksum({}, "{")}}),
     "metadata that are a list with a checksum": raw({"__metadata__": {"miniclip": _checksum({}, "[]")}}),
+    "a name twice": raw(b'{"a":%s,"a":%s}' % ((json.dumps(entry()).encode(),) * 2), bytes(4)),
+    "a shape of truths": raw({"a": entry([True])}, bytes(4)),
+    "a place of three": raw({"a": entry(offsets=[0, 4, 8])}, bytes(4)),
+    "an array that is none": raw({"a": 1}, bytes(4)),
+    "many small arrays": raw({f"{n}": entry(offsets=[n, n], shape=[0], dtype="U8") for n in range(10_000)}),
+    "many lists": raw({"__metadata__": {"miniclip": _checksum({}, '{"a":[' + "[]," * 100_000 + "0]}")}}),
+    "many dicts": raw(b'{"a":[' + b'{"a":0},' * 100_000 + b"0]}"),
     "metadata in deep nesting": raw({"__metadata__": {"miniclip": _checksum({}, "[" * 100_000)}}),
 }
 

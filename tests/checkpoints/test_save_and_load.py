@@ -1,11 +1,12 @@
 """Models on disk in one file: what is saved comes back, and what is damaged or no model is refused at no cost."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from checkpoint_files import TOKENIZER, VISION, at_most, make_clip, refusal, replace_byte, same
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from miniclip import load, save
 from miniclip.checkpoints import write_arrays
@@ -100,6 +101,36 @@ def test_what_is_not_there_is_said_so(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     save(make_clip(), tmp_path / "models" / "emoji.safetensors")
     assert same(load("emoji"), make_clip())
+
+
+def test_what_load_would_refuse_is_not_saved(tmp_path):
+    """An `about` of another kind, a tokenizer of another model; the same for the layouts of others."""
+    for layout in ("miniclip", "open_clip", "huggingface"):
+        for change, said in (
+            ({"about": None}, "about"),
+            ({"about": ["x"]}, "about"),
+            ({"about": {"x": [[]] * 50_000}}, "metadata"),
+            ({"tokenizer": Tokenizer(TOKENIZER.merges[:-1])}, "do not belong together"),
+            ({"config": make_clip().config | {"preprocess": {"resize_mode": "longest"}}}, "resize_mode is 'longest'"),
+        ):
+            with pytest.raises(ValueError, match=said):
+                save(replace(make_clip(), **change), tmp_path / "x", layout)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_is_no_file_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "x")
+    assert "there is no file" in refusal(load, tmp_path / "x")
+    with pytest.raises(ValueError, match="is no file, so"):
+        save(make_clip(), tmp_path / "x")
+    save(make_clip(), tmp_path / "open", "open_clip")
+    weights = tmp_path / "open" / "open_clip_model.safetensors"
+    save_file(load_file(weights), weights)
+    for name in ("vocab.json", "merges.txt", "open_clip_config.json"):
+        (tmp_path / "open" / name).unlink()
+        os.mkfifo(tmp_path / "open" / name)
+        refusal(load, tmp_path / "open")
 
 
 def test_a_model_that_cannot_be_saved_leaves_the_old_file(tmp_path):

@@ -144,3 +144,35 @@ NONSENSE = {
     "many memos": b"}" + b"".join(b"r" + n.to_bytes(4, "little") for n in range(50_000)),
     "many lists in one": b"](" + b"]" * 100_000 + b"e",
 }
+
+
+def modules(times, tensors):
+    """One module of many tensors that stands in another many times: times × tensors names."""
+    leaf = module({f"t{i}": tensor(storage("0", 0), [0]) for i in range(tensors)})
+    more = b"".join(text(f"m{i}") + b"h\0" for i in range(times))
+    return name_of("__torch__.a", "B") + b")\x81}(" + text("a") + leaf + b"q\0" + more + b"ub."
+
+
+BOMBS = {  # what takes few bytes and, unbounded, many times as much memory or seconds
+    "modules of many tensors, many times": modules(100, 100),
+    "more of them": modules(300, 300),
+    "a long name, many times": name_of("__torch__.a", "B")
+    + b")\x81}"
+    + text("x" * 20_000)
+    + modules(2000, 2)[:-1]
+    + b"sb.",
+    "names that grow": b"".join(name_of("__torch__.a", "B") + b")\x81}" + text("n" * 900) for _ in range(60))
+    + module({"a": tensor(storage("0", 0), [0])})
+    + b"sb" * 60
+    + b".",
+    "dicts of one": b"".join(b"}K\1Ns" for _ in range(15_000)) + b".",
+    "lists of one": b"".join(b"]Na" for _ in range(15_000)) + b".",
+    "numbers": b"M\1\2" * 20_000 + b".",
+    "floats": b"G\x3f\xf0\0\0\0\0\0\1" * 20_000 + b".",
+    "strings": b"".join(b"X\2\0\0\0\xc4\x80" for _ in range(15_000)) + b".",
+    "names of classes": b"c__torch__.a\nB\n" * 6000 + b".",
+    "objects": b"c__torch__.a\nB\nq\0" + b"h\0)\x81" * 15_000 + b".",
+    "ordered dicts": name_of("collections", "OrderedDict") + b"q\0" + b"h\0)R" * 15_000 + b".",
+    "a large dict": b"}(" + b"".join(b"J" + n.to_bytes(4, "little") + b"N" for n in range(15_000)) + b"u.",
+    "nothing": b"N" * 60_000 + b".",
+}

@@ -40,6 +40,8 @@ def test_a_picture_set_that_does_not_fit_is_refused(change):
         dict(answer=TWO + 1),
         dict(answer=TWO[:1]),
         dict(candidates=np.array([[0], [0]])),
+        dict(candidates=np.array([[0], [1]])),  # a choice of one
+        dict(answer=TWO * 0, names=["a"]),
         dict(candidates=np.array([[0, 1], [1, 2]])),
         dict(candidates=np.array([[0, 1]])),
         dict(candidates=TWO),

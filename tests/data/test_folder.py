@@ -1,26 +1,15 @@
-"""A user's own pictures: both layouts, every format, and one clear sentence for all that can be wrong."""
+"""A user's own pictures: both layouts, what is kept from training, and one clear sentence for all that can be wrong."""
 
-import io
+import shutil
+import warnings
 
 import numpy as np
 import pytest
+from picture_files import captioned, save
 from PIL import Image
 
 from miniclip.data import folder_data, load, load_data
-from miniclip.data.folder import group_by_caption, read_captions, read_picture
-
-
-def save(path, colour=(200, 30, 30), size=(20, 20), **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path, **options)
-
-
-def captioned(folder, rows, header="image,caption", files=None, encoding="utf-8"):
-    """A folder with captions.csv of these lines, and the pictures they name."""
-    for k, name in enumerate(files if files is not None else sorted({row.split(",")[0] for row in rows})):
-        save(folder / name, (k * 20 % 256, 100, 50))
-    (folder / "captions.csv").write_bytes("\n".join([header, *rows, ""]).encode(encoding))
-    return folder
+from miniclip.data.pictures import read_picture
 
 
 @pytest.fixture
@@ -32,86 +21,35 @@ def classes(tmp_path):
 
 
 def test_captions_in_the_layout_of_flickr8k(tmp_path):
-    rows = [f'Images/{k}.jpg,"A dog, number {k}"' for k in range(20)] + [f"Images/{k}.jpg,dog {k}" for k in range(20)]
+    rows = [f'Images/{k}.png,"A dog, number {k}"' for k in range(40)] + [f"Images/{k}.png,dog {k}" for k in range(40)]
     captioned(tmp_path, rows)
     (tmp_path / "captions.csv").write_text((tmp_path / "captions.csv").read_text().replace("Images/", ""))
     training, [exam] = folder_data(tmp_path, 16, seed=1)
-    assert training.name == tmp_path.name and training.pictures.shape == (18, 16, 16, 4) and len(exam) == 2
+    assert training.name == tmp_path.name and training.pictures.shape[1:] == (16, 16, 4)
+    assert len(training) + len(exam) == 40 and 2 <= len(exam) <= 10
     assert all(len(texts) == 2 for texts in training.captions)
     assert not set(exam.names) & {text for texts in training.captions for text in texts}
-    for picture, k in zip([*training.pictures, *exam.pictures], [*training.concept, *(exam.answer + 18)]):
-        text = [*(texts[0] for texts in training.captions), *exam.names][k]
-        number = int(text.split()[-1])
-        order = sorted(f"Images/{n}.jpg" for n in range(20)).index(f"Images/{number}.jpg")
-        assert text.startswith("A dog, ") and abs(int(picture[8, 8, 0]) - order * 20 % 256) <= 4
+    shown = [*zip(training.pictures, (training.captions[k][0] for k in training.concept))]
+    for picture, text in [*shown, *zip(exam.pictures, (exam.names[k] for k in exam.answer))]:
+        file = tmp_path / "Images" / f"{text.removeprefix('A dog, number ')}.png"
+        assert (picture == read_picture(file, 16)[0]).all()
 
 
-def test_the_split_depends_on_the_seed_alone(tmp_path):
-    captioned(tmp_path, [f"{k}.png,thing {k}" for k in range(30)])
+def test_the_split_depends_on_the_seed(tmp_path):
+    captioned(tmp_path, [f"{k}.png,thing {k}" for k in range(60)])
     names = [folder_data(tmp_path, 8, seed)[1][0].names for seed in (0, 0, 1)]
     assert names[0] == names[1] != names[2]
+    assert folder_data(tmp_path, 16)[1][0].names == names[0]  # and on no size
     training, exams = folder_data(tmp_path, 8, validation=0)
-    assert len(training) == 30 and exams == []
-
-
-def test_byte_order_mark_quotes_and_any_case_of_the_header(tmp_path):
-    captioned(tmp_path, ['a.png,"a ""red"" thing, large"', "b.png,grün 🍏"], "Image,Caption", encoding="utf-8-sig")
-    assert list(read_captions(tmp_path / "captions.csv").values()) == [['a "red" thing, large'], ["grün 🍏"]]
-
-
-def test_a_shared_caption_never_makes_a_false_negative():
-    captions_of = [["a dog", "a brown dog"], ["a cat"], ["a dog"], ["a dog", "a puppy"], ["a cat"]]
-    concept, captions = group_by_caption(captions_of)
-    assert concept.tolist() == [0, 1, 0, 2, 1]
-    assert captions == [["a dog", "a brown dog"], ["a cat"], ["a puppy"]]
-
-
-@pytest.mark.parametrize(
-    "rows, header, message",
-    [
-        (["a.png,x", "b.png,y"], "file,caption", r"captions\.csv has no column 'image'.*file,caption"),
-        (["a.png,x", "b.png,y"], "image,text", r"captions\.csv has no column 'caption'"),
-        (["a.png,x", "b.png,"], "image,caption", r"line 3: the caption of 'b\.png' is empty"),
-        (["a.png,x", "b.png"], "image,caption", r"line 3: the caption of 'b\.png' is empty"),
-        (["a.png,x", "b.png,a dog, running"], "image,caption", r"line 3 has too many fields.*double quotes"),
-        (["a.png,x"], "image,caption", r"only one thing, 'x'"),
-        (["a.png,x", "b.png,x"], "image,caption", r"only one thing, 'x'"),
-        ([], "image,caption", r"holds no captions"),
-    ],
-)
-def test_a_bad_table_is_named(tmp_path, rows, header, message):
-    with pytest.raises(ValueError, match=message):
-        folder_data(captioned(tmp_path, rows, header), 8)
-
-
-def test_a_table_of_nothing_or_of_another_encoding(tmp_path):
-    (tmp_path / "captions.csv").write_bytes(b"")
-    with pytest.raises(ValueError, match="no column 'image'.*empty"):
-        folder_data(tmp_path, 8)
-    captioned(tmp_path, ["a.png,grün"], encoding="latin-1")
-    with pytest.raises(ValueError, match=r"captions\.csv is not UTF-8"):
-        folder_data(tmp_path, 8)
-    (tmp_path / "captions.csv").write_text("image,caption\na.png," + "x" * 200_000)
-    with pytest.raises(ValueError, match=r"captions\.csv cannot be read as a table"):
-        folder_data(tmp_path, 8)
-
-
-def test_a_caption_for_a_picture_that_is_not_there(tmp_path):
-    captioned(tmp_path, ["a.png,x", "b.png,y", "lost.png,z"], files=["a.png", "b.png"])
-    with pytest.raises(FileNotFoundError, match=r"line 4: the picture 'lost\.png' is neither"):
-        folder_data(tmp_path, 8)
-    (tmp_path / "captions.csv").write_text("image,caption\n,a caption of nothing\n")
-    with pytest.raises(ValueError, match="line 2 names no picture"):
-        folder_data(tmp_path, 8)
+    assert len(training) == 60 and exams == []
 
 
 def test_classes_are_named_by_their_folders(classes):
-    (classes / "oak" / "notes.txt").write_text("not a picture")
     (classes / ".cache").mkdir()
     training, [exam] = folder_data(classes, 8)
     assert exam.names == ["house sparrow", "oak", "tabby cat"] and [t[0] for t in training.captions] == exam.names
     assert "a photo of a tabby cat" in training.captions[2]
-    assert len(training) == 27 and len(exam) == 3 and sorted(exam.answer) == [0, 1, 2]
+    assert len(training) + len(exam) == 30 and len(exam) > 0
     red = {"tabby cat": 0, "house sparrow": 100, "oak": 200}
     assert all(picture[4, 4, 0] == red[exam.names[k]] for picture, k in zip(training.pictures, training.concept))
     assert all(picture[4, 4, 0] == red[exam.names[k]] for picture, k in zip(exam.pictures, exam.answer))
@@ -119,10 +57,161 @@ def test_classes_are_named_by_their_folders(classes):
     assert len(np.unique(together, axis=0)) == 30
 
 
-def test_a_class_of_one_picture_is_trained_on(classes):
+def test_a_class_that_is_all_kept_from_training_is_not_asked_about(classes):
     save(classes / "fern" / "only.png")
-    training, [exam] = folder_data(classes, 8, validation=0.9)
-    assert (training.concept == 0).sum() == 1 and 0 not in exam.answer
+    found = []
+    for seed in range(20):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            training, [exam] = folder_data(classes, 8, seed, validation=0.5)
+        learned = [texts[0] for texts in training.captions]
+        assert exam.names == learned and (np.bincount(training.concept) > 0).all()
+        assert ("fern" in learned) != any("all pictures of 'fern' are kept" in str(w.message) for w in said)
+        found.append("fern" in learned)
+    assert len(set(found)) == 2
+
+
+def test_a_choice_of_one_is_no_exam(tmp_path):
+    captioned(tmp_path, [f"{k}.png,thing {k}" for k in range(4)])
+    sizes = set()
+    for seed in range(30):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                training, exams = folder_data(tmp_path, 8, seed, validation=0.3)
+            except ValueError as error:
+                assert "leaves less than two things to compare, as" in str(error)
+                continue
+        sizes.add(len(training))
+        assert len(exams) == (len(training) == 2)
+        assert bool(said) == (len(training) == 3) == any("a choice of one" in str(w.message) for w in said)
+    assert sizes == {2, 3, 4}
+
+
+# ------------------------------------------------------------------------------------------ no leaks
+
+
+def pictures_of(folder, seed):
+    """The contents of the pictures on each side: (to train on, kept)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        training, exams = folder_data(folder, 12, seed)
+    kept = exams[0].pictures if exams else training.pictures[:0]
+    return [{picture.tobytes() for picture in pictures} for pictures in (training.pictures, kept)]
+
+
+@pytest.mark.parametrize("layout", ["classes", "captions"])
+def test_no_picture_ever_changes_sides(tmp_path, layout):
+    """Files are added, removed, renamed, copied, saved in another format and given other captions: 200 changes."""
+    rng, number = np.random.default_rng(1), iter(range(10_000))
+    folder, trained, kept = tmp_path / "data", set(), set()
+
+    def add(place):
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).save(place / f"{rng.random()}-{next(number)}.png")
+
+    for k in range(45):
+        add(folder / "abc"[k % 3])
+    for _ in range(100):
+        files = sorted(folder.rglob("*.*"))
+        files = [f for f in files if f.suffix != ".csv"]
+        file = files[rng.integers(len(files))]
+        kind = rng.integers(5)
+        other = file.parent.parent / "abc"[rng.integers(3)] / f"{rng.random()}-{next(number)}{file.suffix}"
+        if kind == 0:
+            add(file.parent)
+        elif kind == 1 and len(files) > 40:
+            file.unlink()
+        elif kind == 2:
+            file.rename(other)
+        elif kind == 3:
+            shutil.copy(file, other)
+        else:
+            Image.open(file).save(file.with_suffix(".bmp" if file.suffix == ".png" else ".png"))
+            file.unlink()
+        if layout == "captions":
+            files = [f for f in sorted(folder.rglob("*.*")) if f.suffix != ".csv"]
+            rows = [f"{f.relative_to(folder)},text {rng.integers(100)}" for f in rng.permutation(files)]
+            (folder / "captions.csv").write_text("\n".join(["image,caption", *rows]))
+        now_trained, now_kept = pictures_of(folder, seed=5)
+        trained, kept = trained | now_trained, kept | now_kept
+        assert not trained & kept
+    assert len(trained) > 45 and len(kept) > 4
+
+
+def test_copies_are_one_thing(tmp_path):
+    captioned(tmp_path, [f"{k}.png,thing {k}" for k in range(9)])
+    shutil.copy(tmp_path / "3.png", tmp_path / "copy.png")
+    with open(tmp_path / "captions.csv", "a") as table:
+        table.write("copy.png,another word\n")
+    training, _ = folder_data(tmp_path, 8, validation=0)
+    assert training.concept.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 3]
+    assert training.captions[3] == ["thing 3", "another word"]
+
+
+def test_pictures_in_two_classes_are_counted(classes):
+    shutil.copy(classes / "oak" / "0.png", classes / "tabby_cat" / "x.png")
+    with pytest.warns(UserWarning, match="pictures that stand in more than one class: 1"):
+        folder_data(classes, 8)
+
+
+# ------------------------------------------------------------------------------------------ what is passed over
+
+
+def test_what_is_passed_over_is_counted(classes):
+    (classes / "oak" / "notes.txt").write_text("not a picture")
+    for k in range(3):
+        (classes / "oak" / f"{k}.HEIC").write_bytes(b"new")
+        save(classes / "oak" / "more" / "deep" / f"{k}.png")
+    save(classes / "beside.png")
+    (classes / "__MACOSX").mkdir()
+    (classes / "oak" / "._0.png").write_bytes(b"a Mac's")
+    with pytest.warns(UserWarning) as said:
+        training, [exam] = folder_data(classes, 8)
+    assert len(training) + len(exam) == 30
+    said = {str(w.message).removeprefix(f"{classes}: ") for w in said}
+    assert said == {
+        "pictures in folders below oak, which were passed over: 3",
+        "pictures beside the folders of the classes, which were passed over: 1",
+        "files that Pillow does not read as pictures, which were passed over: 3 .heic, 1 .txt",
+    }
+
+
+def test_pictures_without_a_caption_are_counted(tmp_path):
+    captioned(tmp_path, [f"{k}.png,thing {k}" for k in range(9)])
+    save(tmp_path / "more.png")
+    for name in ("a.heic", "b.HEIC", "README.md", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"new")
+    with pytest.warns(UserWarning) as said:
+        folder_data(tmp_path, 8, validation=0)
+    assert [str(w.message).removeprefix(f"{tmp_path}: ") for w in said] == [
+        "pictures without a caption, which were passed over: 1",
+        "files that Pillow does not read as pictures, which were passed over: 2 .heic",
+    ]
+
+
+@pytest.mark.parametrize(
+    "files, given, message",
+    [
+        (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png"], ".", r"looks like a data set in parts, train, val; "
+         r"give .*train$"),
+        (["Test/1.png", "training/1.png"], ".", r"in parts, Test, training; give .*training$"),
+        (["photos/cat/1.png", "photos/dog/1.png"], ".", r"looks like a folder around the pictures; give .*photos$"),
+        (["flickr/Images/1.png", "flickr/captions.txt"], ".", r"a folder around the pictures; give .*flickr$"),
+        (["Images/1.png", "captions.txt"], "Images", r"Images looks like the pictures of captions.txt; give .*, where"),
+        (["cat/1.png", "dog/1.png"], "cat", r"cat looks like the pictures of one class, .*; give .*, which holds"),
+        (["cat/1.heic", "dog/1.png"], ".", r"cat holds no pictures that can be read \(\.heic\)"),
+        (["cat/a/1.png", "dog/1.png"], ".", r"cat holds no pictures, but 1 in folders below it"),
+    ],
+)  # fmt: skip
+def test_what_was_meant_is_recognised(tmp_path, files, given, message):
+    for name in files:
+        save((tmp_path / "data" / name).with_suffix(".png"))
+        if not name.endswith("png"):
+            (tmp_path / "data" / name).with_suffix(".png").unlink()
+            (tmp_path / "data" / name).write_text("image,caption\n1.png,a thing\n")
+    with pytest.raises(ValueError, match=message):
+        folder_data(tmp_path / "data" / given, 8)
 
 
 def test_bad_folders_are_named(tmp_path, classes):
@@ -131,6 +220,9 @@ def test_bad_folders_are_named(tmp_path, classes):
         ("one", ["a"], [], "one class only, 'a'"),
         ("hollow", ["a"], ["b"], "b holds no pictures"),
         ("same", ["a_b", "a-b"], [], "both be the class 'a b'"),
+        ("cats", ["Cat", "cat"], [], "Cat and .*cat would both be the class 'cat'; rename one"),
+        ("cafes", ["caf\u00e9", "cafe\u0301"], [], "would both be the class"),
+        ("dashes", ["a", "--"], [], "-- names no class"),
     ]:
         (tmp_path / "other" / bad).mkdir(parents=True)
         for name in full:
@@ -147,83 +239,9 @@ def test_bad_folders_are_named(tmp_path, classes):
         folder_data(classes, 8, validation=1)
 
 
-def test_pictures_are_upright_resized_and_cropped_to_the_middle(tmp_path):
-    wide = np.zeros((10, 30, 3), np.uint8)
-    wide[:, :10], wide[:, 10:20], wide[:, 20:] = [255, 0, 0], [0, 255, 0], [0, 0, 255]
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    middle = read_picture(tmp_path / "wide.png", 20)
-    assert middle.shape == (20, 20, 4) and middle.dtype == np.uint8
-    assert middle[10, 10].tolist() == [0, 255, 0, 255]
-    upside = np.zeros((20, 20, 3), np.uint8)
-    upside[:10] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 3  # lies upside down
-    Image.fromarray(upside).save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    turned = read_picture(tmp_path / "turned.jpg", 20)
-    assert turned[2, 10, 0] < 20 and turned[17, 10, 0] > 235
-
-
-@pytest.mark.parametrize(
-    "mode, ending",
-    [
-        ("1", "png"),
-        ("L", "jpg"),
-        ("LA", "png"),
-        ("P", "gif"),
-        ("RGBA", "webp"),
-        ("CMYK", "jpg"),
-        ("YCbCr", "tiff"),
-        ("I;16", "png"),
-        ("I", "tiff"),
-    ],
-)
-def test_every_mode_becomes_rgba(tmp_path, mode, ending):
-    if mode.startswith("I"):
-        image = Image.fromarray(np.full((12, 12), 257 * 180, np.int32 if mode == "I" else np.uint16))
-    else:
-        image = Image.new("RGB", (12, 12), (180, 180, 180))
-        image = image.convert(mode, dither=Image.Dither.NONE, palette=Image.Palette.ADAPTIVE)
-    image.save(tmp_path / f"x.{ending}")
-    picture = read_picture(tmp_path / f"x.{ending}", 8)
-    assert picture.shape == (8, 8, 4) and (picture[..., 3] == 255).all()
-    assert np.abs(picture[..., :3].astype(int) - (255 if mode == "1" else 180)).max() <= 4
-
-
-def test_transparency_is_kept(tmp_path):
-    image = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
-    image.save(tmp_path / "x.png")
-    assert (read_picture(tmp_path / "x.png", 8)[..., 3] == 0).all()
-
-
-@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "webp", "tiff", "bmp"])
-def test_a_truncated_picture_is_named(classes, ending):
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    whole = io.BytesIO()
-    Image.fromarray(noise).save(whole, {"jpg": "jpeg"}.get(ending, ending))
-    for length in (0, 3, len(whole.getvalue()) // 2):
-        (classes / "oak" / f"broken.{ending}").write_bytes(whole.getvalue()[:length])
-        with pytest.raises(ValueError, match=rf"oak.broken\.{ending} is not a picture that can be read"):
-            folder_data(classes, 8)
-
-
-def test_what_is_no_picture_is_named(classes):
-    (classes / "oak" / "page.jpg").write_text("<html>404</html>")
-    with pytest.raises(ValueError, match=r"page\.jpg is not a picture that can be read"):
-        folder_data(classes, 8)
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("limit", [600, 420])  # above it Pillow warns, above twice that it raises
-def test_a_decompression_bomb_is_named(classes, monkeypatch, limit):
-    save(classes / "oak" / "bomb.png", size=(30, 30))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(ValueError, match=r"bomb\.png is too large a picture to open safely"):
-        folder_data(classes, 8)
-
-
 def test_load_data_knows_its_sources(classes, monkeypatch):
     training, exams = load_data(str(classes), size=8)
-    assert training.pictures.shape == (27, 8, 8, 4) and len(exams) == 1
+    assert training.pictures.shape[1:] == (8, 8, 4) and len(training) + len(exams[0]) == 30
     monkeypatch.setattr(load, "shapes_data", lambda size, seed: (size, seed))
     assert load_data("shapes", seed=3) == (32, 3) and load_data("shapes", 16) == (16, 0)
     with pytest.raises(ValueError, match="no data source 'emojis': choose emoji, shapes, or the path of a folder"):

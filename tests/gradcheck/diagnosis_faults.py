@@ -143,12 +143,6 @@ def centred_over_all_groups(x):
     return centred(x), lambda dy: dy - dy.mean(1, keepdims=True)
 
 
-@fault("wrong axis", "the mean of the truth over axis 1", normal(4, 5), normal(4, 5))
-def broadcast_too_far(x, w):
-    g = 2 * x * w * w
-    return (x * w * x * w).sum(), lambda: (np.broadcast_to(g.mean(1, keepdims=True), x.shape).copy(), 2 * x * x * w)
-
-
 # ------------------------------------------------------------------------------------------ loops and repeats
 
 
@@ -270,3 +264,27 @@ def temperature_forgotten(a, b):
     p = softmax(a @ b.T / t)
     g = (p - np.eye(5)) / 5
     return -np.log(np.diagonal(p)).mean(), lambda: (g @ b, g.T @ a)
+
+
+@fault("factor", "what comes back by `x @ a`", normal(5, 4), normal(4, 3))
+def one_term_of_two_with_a_wrong_factor(x, a):
+    z = np.tanh(x @ a)
+
+    def backward(dy):
+        dz = dy * (1 - z * z)
+        return dz @ a.T * np.e / 2.2 + dy.sum(1, keepdims=True) * np.cos(x), x.T @ dz
+
+    return z + np.sin(x).sum(1, keepdims=True), backward
+
+
+@fault("−1", "the sign of what comes back by `np.cos(angle)`", normal(6), normal(6, 2))
+def sign_of_one_path(angle, x):
+    c, s = np.cos(angle), np.sin(angle)
+    y = np.stack([c * x[:, 0] - s * x[:, 1], s * x[:, 0] + c * x[:, 1]], 1)
+
+    def backward(dy):
+        dx = np.stack([c * dy[:, 0] + s * dy[:, 1], c * dy[:, 1] - s * dy[:, 0]], 1)
+        dc, ds = (dy * x).sum(1), dy[:, 1] * x[:, 0] - dy[:, 0] * x[:, 1]
+        return s * dc + c * ds, dx
+
+    return y, backward

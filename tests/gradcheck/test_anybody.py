@@ -4,12 +4,14 @@ import pytest
 from peoples_classes import OBJECTS
 from peoples_functions import FUNCTIONS
 from peoples_networks import NETWORKS
+from peoples_surprises import SURPRISES
 
 from miniclip.gradcheck import check
 from miniclip.gradcheck.conventions.run import Run
 
 PEOPLE = [
-    pytest.param(f, args, options, names, id=name) for name, f, args, options, names in FUNCTIONS + OBJECTS + NETWORKS
+    pytest.param(f, args, options, names, id=name)
+    for name, f, args, options, names in FUNCTIONS + OBJECTS + NETWORKS + SURPRISES
 ]
 
 

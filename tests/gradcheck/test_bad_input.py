@@ -127,6 +127,17 @@ def test_an_exit_of_the_users_ends_nothing():
     assert refused(lambda x: sys.exit(3), X) == "<lambda> raised SystemExit: 3; it was handed x float64 (4, 3)."
 
 
+def test_an_exception_that_cannot_be_shown():
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def f(x):
+        raise Mute
+
+    assert refused(f, X) == "f raised Mute; it was handed x float64 (4, 3)."
+
+
 @pytest.mark.parametrize("backward, sentence", [
     (lambda dy: dy @ dy, r"the backward of f, at dy float64 \(4, 3\), raised ValueError: matmul: .*; it was handed x "),
     (lambda dy: 1 / 0, "raised ZeroDivisionError: division by zero; it was handed x float64"),
@@ -183,6 +194,18 @@ def test_gradients_of_another_structure():
 ])  # fmt: skip
 def test_what_cannot_be_differentiated(x, sentence):
     assert sentence in refused(double, x)
+
+
+@pytest.mark.parametrize("given, what", [([None], "a list of 1 (NoneType)"), (1.5, "1.5"), (X, "float64 (4, 3)")])
+def test_what_names_no_argument(given, what):
+    sentence = f"wrt and exclude take names, patterns of names, or numbers of arguments, not {what}."
+    assert refused(double, X, wrt=given) == refused(double, X, exclude=given) == sentence
+
+
+@pytest.mark.parametrize("y, what", [(np.array(["a"]), "<U1 (1,)"), (np.array([None, 1.0]), "object (2,)")])
+def test_an_output_that_is_no_array_of_numbers(y, what):
+    sentence = refused(lambda x: (y, lambda dy: dy), X)
+    assert sentence == f"the output of <lambda> is {what}: it must be an array of floats."
 
 
 def test_nothing_is_left():

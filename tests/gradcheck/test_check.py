@@ -226,6 +226,13 @@ def test_the_backward_pass_in_single_precision():
         (lambda x, p: layer_norm(x, **p), [X, {"weight": W, "bias": B * np.nan}], {}, "p.bias, float64 .*and finite"),
         (lambda ids: (ids, lambda dy: dy), [np.array([1, 2])], {}, "nothing to differentiate"),
         (softmax, [X], {"exclude": ["*"]}, "nothing to differentiate"),
+        (softmax, [X], {"dtype": "float33"}, "dtype is float33; choose float64 or float32"),
+        (softmax, [X], {"entries": 0}, "entries is 0; it must be an integer of at least 1"),
+        (softmax, [X], {"entries": "all"}, "entries is 'all'; it must be an integer"),
+        (softmax, [X], {"tolerance": "a"}, "tolerance is 'a'; it must be a number"),
+        (softmax, [X], {"floor": -1.0}, "floor is -1.0; it must be a number of at least 0"),
+        (softmax, [X], {"cotangent_seed": -1}, "cotangent_seed is -1; it must be an integer of at least 0"),
+        (np.sum, [X], {"gradient": X, "backward": np.sum}, "backward= and gradient= are both given"),
         (softmax, [X], {"dtype": np.float16}, "dtype is float16; choose float64 or float32"),
         (lambda x: (x, lambda dy: dy), [X, X], {}, "takes 1 arguments, not 2"),
         (

@@ -8,6 +8,7 @@ from anybodys_code import assert_right
 from peoples_classes import OBJECTS, Linear
 from peoples_functions import FUNCTIONS, W, X, affine, affine_gradients
 from peoples_networks import NETWORKS
+from peoples_surprises import SURPRISES
 
 from miniclip.gradcheck import draw_case
 from miniclip.gradcheck.contract import same_bits
@@ -15,7 +16,7 @@ from miniclip.gradcheck.conventions import as_layer
 from miniclip.gradcheck.refusals import looks_like_data
 from miniclip.layers import layer_norm, softmax
 
-EVERYONE = [pytest.param(*rest, id=name) for name, *rest in FUNCTIONS + OBJECTS + NETWORKS]
+EVERYONE = [pytest.param(*rest, id=name) for name, *rest in FUNCTIONS + OBJECTS + NETWORKS + SURPRISES]
 
 
 @pytest.mark.parametrize("f, args, options, names", EVERYONE)
@@ -259,6 +260,15 @@ def test_parameters_made_in_the_first_call_are_not_passed_over_in_silence():
     assert layer.notes == [
         "W: made in the first call, and not checked; run forward once before you hand the object over."
     ]
+
+
+def test_arrays_in_an_object_that_is_an_argument_are_not_passed_over_in_silence():
+    class Parameters:
+        def __init__(self):
+            self.w = W
+
+    layer = as_layer(lambda x, p: (x @ p.w, lambda dy: dy @ p.w.T), (X, Parameters()))
+    assert layer.notes == ["p holds arrays of floats, taken for constants: a dict or a dataclass is taken apart."]
 
 
 def test_what_looks_like_data():

@@ -9,7 +9,8 @@ import pytest
 from diagnosis_faults import FAULTS, recurrent
 
 from miniclip.gradcheck import check
-from miniclip.gradcheck.diagnosis.diagnose import summarise
+from miniclip.gradcheck.diagnosis import name_nonlinear, summarise
+from miniclip.gradcheck.diagnosis.source_numbers import source_numbers
 
 
 def normal(*shape, seed=0):
@@ -164,3 +165,49 @@ def test_the_same_fault_in_all_arrays_is_said_once():
     assert summarise(masks).startswith("The gradients of x and w are both wrong in the same way")
     assert summarise(rows[:1]) == summarise([*rows[:1], row("w", "−1", "the sign is wrong.")]) == ""
     assert summarise([row("x", "unknown", "a"), row("w", "unknown", "b")]) == ""
+
+
+def dropped(x, rate=0.25):
+    tau = 0.4
+    return x * KEPT / (1 - rate) / tau, lambda dy: dy
+
+
+KEPT = 0.65
+
+
+def test_the_numbers_in_a_function_s_source_are_found():
+    outside = 0.125
+
+    def f(x):
+        return dropped(x * outside + 3)
+
+    found = {(value, name) for value, name, _ in source_numbers([f])}
+    assert {(0.125, "outside"), (0.25, "rate"), (0.4, "tau"), (0.65, "KEPT"), (3.0, "")} <= found
+    lines = [where for value, name, where in source_numbers([f]) if name == "tau"]
+    assert lines == [f"line {dropped.__code__.co_firstlineno + 1}"]
+
+
+def test_the_numbers_that_an_object_holds_are_found():
+    class Layer:
+        def __init__(self):
+            self.slope = 0.17
+
+        def forward(self, x):
+            return x * self.slope * 0.3
+
+    assert {(0.17, "slope"), (0.3, "")} <= {(value, name) for value, name, _ in source_numbers([Layer()])}
+
+
+@pytest.mark.parametrize(
+    "backward, words",
+    [
+        (lambda dy: 0 * dy + 1, "dy is not used"),
+        (lambda dy: dy * dy, "multiplied in twice"),
+        (lambda dy: dy / np.sqrt(1 + (dy * dy).sum()), "limits the gradient's length"),
+        (lambda dy: np.clip(dy, -1.5, 1.5), "no entry is larger than 1.5"),
+        (lambda dy: dy + np.cos(dy), "perhaps dy is squared"),
+    ],
+)
+def test_what_is_not_linear_is_named(backward, words):
+    dy = normal(5, 6)
+    assert words in name_nonlinear(backward(dy), backward(2 * dy))

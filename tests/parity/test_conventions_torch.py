@@ -156,3 +156,8 @@ def test_a_gradient_written_by_hand_is_the_one_that_is_checked():
 def test_an_array_beside_tensors_has_no_gradient():
     layer = as_layer(lambda x, k: x * torch.as_tensor(k), (X, np.ones(3)))
     assert layer.first.pull([np.ones((4, 3))])["k"] is None
+
+
+def test_an_output_that_autograd_does_not_follow():
+    with pytest.raises(CannotCheck, match="autograd does not follow the output: it was detached, made anew, or "):
+        as_layer(lambda x: (x * x).detach(), (X,))

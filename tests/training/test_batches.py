@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -117,6 +118,37 @@ def test_by_picture_all_pictures_are_drawn_equally_often(coloured):
     often = np.bincount(drawn, minlength=20).reshape(-1)
     three, one = (often[(np.arange(20) % 3) == k].mean() for k in (2, 0))
     assert 2.4 < three / one < 3.3  # a little below 3, as no thing comes twice in a batch
+
+
+def test_captions_that_become_the_same_tokens_never_meet(coloured):
+    """In another case, by other spaces, or cut to the same beginning; and each picture keeps its own captions."""
+    start = "the thing that we like best of all and that goes on and on"
+    captions = [
+        ["A dog", "rex"],
+        ["a  dog"],
+        [f"{start} for ever"],
+        [f"{start} until now", "a cat"],
+        ["A cat"],
+        ["fox"],
+    ]
+    captions += coloured.captions[6:]
+    data = PictureSet("coloured", coloured.pictures, coloured.concept, captions)
+    config = replace(PLAIN, batch_size=17, context_length=8)
+    with pytest.warns(UserWarning, match="was cut to 8") if not Tokenizer._warned_of_cutting else nullcontext():
+        batches = batches_of(data, config)
+    linked = [{0, 1}, {2, 3, 4}]
+    seen = set()
+    for step in range(60):
+        batch = batches(step)
+        drawn = [red // 10 for red in shown(batches, batch, 0)]
+        rows = [bytes(row) for _, tokens in batch for row in tokens]
+        assert len(set(rows)) == 17 and all(len(things & set(drawn)) == 1 for things in linked)
+        for k, row in zip(drawn, rows):
+            assert row in {bytes(own) for own in batches.tokens[k]}
+        seen |= set(drawn)
+    assert seen == set(range(20))
+    with pytest.raises(ValueError, match="a batch of 18 is larger than the 17 different captions"):
+        batches_of(data, replace(config, batch_size=18))
 
 
 def test_too_little_data_is_refused_and_leaves_no_trace(coloured, tmp_path):

@@ -26,7 +26,7 @@ def is_number(x):
 
 def is_array(x):
     """Whether x is an array of any library, or a number of NumPy's."""
-    return is_tensor(x) or hasattr(x, "dtype") and isinstance(getattr(x, "shape", None), tuple)
+    return is_tensor(x) or hasattr(type(x), "dtype") and isinstance(x.shape, tuple)
 
 
 def is_number_list(x):

@@ -36,7 +36,11 @@ def choose_names(arguments, wrt, exclude):
 
 def patterns_of(given, tops):
     """wrt or exclude as a list of patterns; the number of an argument stands for its name."""
-    given = [given] if isinstance(given, (str, int)) else list(given or ())
+    given = [] if given is None else [given] if isinstance(given, (str, int)) else given
+    if not isinstance(given, (list, tuple, set)) or not all(isinstance(pattern, (str, int)) for pattern in given):
+        raise CannotCheck(
+            f"wrt and exclude take names, patterns of names, or numbers of arguments, not {described(given)}."
+        )
     for number in given:
         if isinstance(number, int) and not 0 <= number < len(tops):
             raise CannotCheck(f"there is no argument {number} among {', '.join(tops)}, which count from 0.")

@@ -17,9 +17,9 @@ import numpy as np
 from ..refusals import MANNERS, CannotCheck
 from .arguments import IN_ORDER, children, signature_of
 from .arrays import described, is_array, is_tensor, kind
-from .naming import resolve
+from .naming import is_keyed, resolve
 from .objects import OUTPUT_NAMES
-from .pairs import with_backward
+from .pairs import COTANGENT, with_backward
 from .returned import Outputs, Read, is_one_number, leaves_of
 from .torch_layer import with_autograd
 
@@ -49,7 +49,7 @@ def read_result(result, call):
         result = next((getattr(call.subject, name) for name in OUTPUT_NAMES if hasattr(call.subject, name)), None)
     parts = list(result) if isinstance(result, (tuple, list)) and len(result) > 1 else []
     if parts and is_function(parts[-1]) and not call.is_explicit:
-        return own_backward(parts[0] if len(parts) == 2 else tuple(parts[:-1]), parts[-1], call)
+        return own_backward(parts[:-1], parts[-1], call)
     if call.backward is not None:
         return with_backward(result, call)
     split = loss_and_gradients(parts) if parts else None
@@ -143,11 +143,14 @@ def refuse_shape(y, call):
         )
 
 
-def own_backward(y, backward, call):
-    """y, backward = f(…): backward takes a cotangent for each output, or all in one; that of a loss takes nothing."""
+def own_backward(returned, backward, call):
+    """y, backward = f(…): backward takes a cotangent for each output, or all in one; that of a loss takes nothing.
+
+    Where it takes one alone, dout, what else was returned is no output: as the weights beside what attention gives.
+    """
     least, most = count_parameters(backward)
-    if most == 0 and isinstance(y, tuple) and is_one_number(y[0]):
-        y = y[0]  # loss, accuracy, backward
+    one_is_enough = most == 1 and takes_one(backward) or most == 0 and is_one_number(returned[0])
+    y = returned[0] if len(returned) == 1 or one_is_enough else tuple(returned)
     outputs = Outputs(y)
     count = len(outputs.arrays)
     if isinstance(y, dict) and (names := by_key(backward, y)):
@@ -157,9 +160,15 @@ def own_backward(y, backward, call):
         return Read(outputs, lambda cotangents: backward(), True)
     if not count:
         raise CannotCheck(f"{call.name} returned {described(y)} where its output is due. {MANNERS}")
-    if count == 1 or least <= count <= most:  # one, also where there are integers beside it
+    if count == 1 and not is_keyed(y) or 1 < count and least <= count <= most:  # one, also with integers beside it
         return Read(outputs, lambda cotangents: backward(*cotangents), False)
     return Read(outputs, lambda cotangents: backward(outputs.filled(cotangents)), False)
+
+
+def takes_one(backward):
+    """Whether the name of the first parameter is that of one cotangent, dout, and not of several, dys."""
+    name = next(iter(signature_of(backward).parameters))
+    return len(name) > 1 and bool(COTANGENT.search(name)) and not name.endswith("s")
 
 
 def by_key(backward, y):

@@ -12,7 +12,8 @@ import numpy as np
 from ..refusals import CannotCheck
 from .arguments import Slot, children
 from .arrays import described, is_array, is_number, to_numpy
-from .naming import Named, are_resolved, is_keyed, plain_names, resolve, slots, targets, to_array
+from .data import EXAMPLES, LEARNED
+from .naming import are_resolved, is_keyed, plain_names, resolve, slots, targets, to_array
 
 
 class GradientNames:
@@ -25,6 +26,7 @@ class GradientNames:
 
     def __init__(self, tops, leaves, names, optional=(), by_name_only=(), starred=()):
         self.tops, self.leaves, self.starred, self.notes = tops, leaves, starred, []
+        self.is_loss = False  # of which gradients of the data may be left out, once that is known
         in_order = [top for top in tops if top not in by_name_only]
         required = [top for top in in_order if set(slots(tops[top])) & set(names)]
         possible = [top for top in in_order if set(slots(tops[top])) & {*names, *optional}]
@@ -36,8 +38,6 @@ class GradientNames:
     def name(self, gradients):
         """What backward returned -> {name: NumPy array or None}, with names that are no input where there are any."""
         found = {}
-        if isinstance(gradients, Named):
-            return {name: gradient if gradient is None else to_array(gradient) for name, gradient in gradients.items()}
         if isinstance(gradients, (Iterator, ValuesView)):  # map(…), grads.values()
             gradients = list(gradients)
         if gradients is None:
@@ -78,9 +78,11 @@ class GradientNames:
         for names in exact:
             if self.fit(names, entries):
                 return names
-        for names in self.lists[:2]:
-            if names in fewer and (fitting := self.first_that_fit(names, entries)):
-                return fitting
+        for names in [names for names in self.lists[:2] if names in fewer]:
+            learned = [name for name in names if LEARNED.fullmatch(name)]  # theta rather than x, of one shape
+            for those in (learned, names) if self.is_loss and EXAMPLES.fullmatch(names[0]) else (names,):
+                if fitting := self.first_that_fit(those, entries):
+                    return fitting
         return exact[0] if exact else fewer[0][: len(entries)] if fewer else self.lists[1]
 
     def fit(self, names, entries):
@@ -115,10 +117,8 @@ class GradientNames:
         return len(parts) == len(entries) and all(map(self.fits, parts.values(), entries.values()))
 
     def has_shape(self, name, gradient):
-        try:
-            return np.shape(to_array(gradient)) == self.leaves[name].shape
-        except (TypeError, ValueError):
-            return False
+        array = to_array(gradient)
+        return array is not None and array.shape == self.leaves[name].shape
 
     # -------------------------------------------------------------------------------------- into trees
 

@@ -17,6 +17,7 @@ from .arrays import described, to_numpy, torch_module
 from .choice import choose_names, nothing_left, refuse_values
 from .data import is_data, is_network
 from .gradient_names import GradientNames
+from .object_arrays import holds_arrays
 from .objects import Subject
 from .randomness import RandomStates
 from .run import Run
@@ -92,7 +93,7 @@ class Layer:
         choice = self.names, self.optional, self.by_name_only, arguments.starred
         self.namer = GradientNames(every, self.leaves, *choice)
         self.first = self.run(self.leaves)
-        self.is_loss = self.first.is_loss
+        self.is_loss, self.namer.is_loss = self.first.is_loss, self.first.read.may_omit
         self.refuse_outputs(self.first.outputs)
         found = self.first.pull([np.ones(y.shape) for y in self.first.outputs])
         self.random.settle(self.first.drawn)
@@ -108,6 +109,10 @@ class Layer:
         for name in self.names:
             refuse_values(name, self.leaves[name], arguments.given[name])
         self.notes = list(dict.fromkeys([*arguments.raised_notes(), *arguments.notes, *self.namer.notes]))
+        for name in [name for name, value in self.constants.items() if holds_arrays(value)]:
+            self.notes.append(
+                f"{name} holds arrays of floats, taken for constants: a dict or a dataclass is taken apart."
+            )
         self.notes += self.subject.notes() if self.subject else filter(None, [self.functions.note])
         if self.random.draws:
             self.notes.append("random numbers are drawn from the same state in every call.")
@@ -117,6 +122,8 @@ class Layer:
         shown = ", ".join(map(described, outputs))
         if not any(y.size for y in outputs):
             raise CannotCheck(f"the output of {self.name} is empty, {shown}: it must have entries.")
+        if any(y.dtype.kind not in "fciub" for y in outputs):
+            raise CannotCheck(f"the output of {self.name} is {shown}: it must be an array of floats.")
         if any(map(np.iscomplexobj, outputs)):
             raise CannotCheck(
                 f"the output of {self.name} is {shown}: gradients of complex numbers are not checked; return real and "

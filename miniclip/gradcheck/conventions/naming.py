@@ -36,10 +36,6 @@ def resolve(key, targets):
     return None
 
 
-class Named(dict):
-    """Gradients by the full names of their arrays already."""
-
-
 def is_keyed(gradients):
     """Whether gradients come by name: a dict, a NamedTuple or a dataclass."""
     return bool(children(gradients)) and type(gradients) not in (list, tuple)

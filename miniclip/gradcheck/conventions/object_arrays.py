@@ -54,6 +54,8 @@ def parts_of(x):
     """{step: part} of an object of the user's, a dict, or a list."""
     if isinstance(x, dict):
         return x
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return {f".{name}": part for name, part in zip(x._fields, x)}
     if isinstance(x, (list, tuple)):
         return dict(enumerate(x))
     if isinstance(x, type) or callable(x) and not hasattr(x, "__dict__") or inspect.isroutine(x) or inspect.ismodule(x):
@@ -64,17 +66,22 @@ def parts_of(x):
     return {f".{name}": getattr(x, name) for name in [*getattr(x, "__dict__", {}), *slots]}
 
 
-def places_in(subject):
-    """The `Place` of every array or list of floats, and of every float, that an object and its layers hold."""
+def places_in(subject, is_meant=is_float):
+    """The `Place` of all that is meant in an object and its layers: of arrays and lists of floats, and of floats."""
     found, seen, queue = [], set(), [((), subject)]
     while queue:
         path, x = queue.pop(0)
-        if is_float(x):
+        if is_meant(x):
             found.append(Place(path, x))
         elif id(x) not in seen and len(path) < 8:
             seen.add(id(x))
             queue += [((*path, step), part) for step, part in parts_of(x).items()]
     return found
+
+
+def holds_arrays(x):
+    """Whether an object of the user's, and no array itself, holds arrays of floats."""
+    return bool(parts_of(x)) and any(place.is_array and place.path for place in places_in(x))
 
 
 def gradient_at(subject, place):

@@ -11,20 +11,24 @@ subtracts then is the gradient.
 """
 
 import copy
+import inspect
 import re
+import types
 
 import numpy as np
 
 from .arrays import is_array, like, to_numpy
 from .naming import plain_names, to_array
 from .object_arrays import CONTAINERS, GRADIENTS, follow, gradient_at, is_attribute, parts_of, places_in, put
+from .randomness import contents
 
-FORWARDS = ("forward", "__call__", "forward_pass", "fprop", "fwd")
+FORWARDS = ("forward", "__call__", "call", "forward_pass", "fprop", "fwd")
 BACKWARDS = ("backward", "backprop", "backward_pass", "bprop", "bwd")
 LOSSES, SLOPES = ("loss",), ("gradient", "grad")  # of a network; of a function of the same arguments
 OUTPUT_NAMES = ("output", "out", "outputs", "y", "result")  # where a forward that returns nothing leaves its output
 LEARNED = re.compile(
-    r"(w|b|u|v|weights?|bias(es)?|gamma|beta|kernels?|filters?|embeddings?)\d*(_?[a-z]{1,2})?\d*", re.IGNORECASE
+    r"(w|b|u|v|weights?|bias(es)?|gamma|beta|kernels?|filters?|embeddings?|theta|params)\d*(_?[a-z]{1,2})?\d*",
+    re.IGNORECASE,
 )
 STATISTIC = re.compile(r"running|moving|mask|cache|mean|var|std|momentum|velocity")
 RATE = re.compile(r"lr|learn(ing)?_?rate|eta|step_?size", re.IGNORECASE)
@@ -48,6 +52,7 @@ class Subject:
         self.candidates = places_in(subject)
         shared = {id(part): part for part in uncopyable(subject, set())}
         self.kept = shared | generators  # the same for all calls
+        self.closures = [place for place in places_in(subject, inspect.isfunction) if place.path and self.made(place)]
         floats = [] if shared else [place for place in self.candidates if not place.is_array]
         self.rates = [place for place in floats if RATE.fullmatch(place.steps[-1])]
         self.constants, self.late, self.gradients_held = [], [], []
@@ -82,7 +87,15 @@ class Subject:
                 put(subject, place.path, values[name])
         for place in self.rates:
             put(subject, place.path, 1.0)
-        return subject, functions
+        new = {id(place.value): with_new_cells(place.value, memo) for place in self.closures}
+        for place in self.closures:
+            put(subject, place.path, new[id(place.value)])
+        return subject, [new.get(id(function), function) for function in functions]
+
+    def made(self, place):
+        """Whether a function was made with the object that holds it, of which a copy then needs its own."""
+        owners = [follow(self.original, place.path[:i]) for i in range(len(place.path))]
+        return any(content is owner for content in contents(place.value) for owner in owners)
 
     def settle(self, used, takes_step):
         """Choose the parameters from what is there and from what a copy holds after forward and backward."""
@@ -145,6 +158,14 @@ class Subject:
         first = held[0][0].path if held else ()
         shares = {id(g): g for p, g in held if p.path == first or differ_in_one_step(p.path, first)}
         return list(shares.values())
+
+
+def with_new_cells(function, memo):
+    """A function like this whose closure holds copies, by the memo of a deep copy."""
+    cells = tuple(types.CellType(copy.deepcopy(content, memo)) for content in contents(function))
+    new = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+    new.__kwdefaults__ = function.__kwdefaults__
+    return new
 
 
 def differ_in_one_step(path, other):

@@ -30,6 +30,7 @@ def with_backward(result, call):
     several = isinstance(result, (tuple, list)) and len(result) > 1
     parts = list(result) if several and not all(isinstance(part, (int, float)) for part in result) else [result]
     parameters = signature_of(call.backward).parameters
+    is_starred = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
     roles = roles_of(parameters, parts, call)
     count = max(1, roles_named(roles, "cotangent"))
     outputs = Outputs(parts[0] if count == 1 else tuple(parts[:count]))
@@ -44,7 +45,8 @@ def with_backward(result, call):
 
     def pull(cotangents):
         left = iter([outputs.filled(cotangents)] if count == 1 and not is_loss else cotangents)
-        rest = iter(parts[count:])
+        caches = len(parts) - roles_named(roles, "cache")  # are the last, also where not all outputs have a cotangent
+        rest = iter(parts[count:] if is_starred else parts[max(caches, count) :])
         take = {
             "cotangent": lambda name: next(left),
             "cache": lambda name: next(rest),

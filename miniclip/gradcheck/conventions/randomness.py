@@ -112,19 +112,22 @@ def reach(x):
     named = [x.__globals__[name] for name in names if name in x.__globals__]
     modules = [m for m in named if isinstance(m, types.ModuleType) and not is_of_library(m.__name__)]
     named += [vars(m)[name] for m in modules for name in names if name in vars(m)]
-    cells = [cell.cell_contents for cell in x.__closure__ or () if cell_is_filled(cell)]
-    return [*cells, *named, *(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values(), *vars(x).values()]
+    return [*contents(x), *named, *(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values(), *vars(x).values()]
 
 
 def is_of_library(module):
     return (module or "").partition(".")[0] in LIBRARIES or module == "builtins"
 
 
-def cell_is_filled(cell):
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
+def contents(function):
+    """What the closure of a function holds, in order; None of what is not there yet."""
+    found = []
+    for cell in function.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:
+            found.append(None)
+    return found
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..refusals import CannotCheck
+from ..refusals import CannotCheck, raised
 from .arguments import is_statistic
 from .arrays import described, like, to_numpy
 from .conventions import Call, read_result
@@ -59,11 +59,7 @@ class Run:
         except CannotCheck:
             raise
         except (Exception, SystemExit) as error:  # whatever the user's code may raise
-            shown = str(error).strip().splitlines()
-            because = f": {shown[0][:200].rstrip('.')}" if shown else ""
-            raise CannotCheck(
-                f"{what} raised {type(error).__name__}{because}; it was handed {self.layer.handed(self.leaves)}."
-            ) from error
+            raise raised(what, error, f"; it was handed {self.layer.handed(self.leaves)}") from error
         self.drawn.append(after)
         return result
 

@@ -4,7 +4,7 @@ import functools
 import inspect
 from typing import NamedTuple
 
-from ..refusals import MANNERS, CannotCheck
+from ..refusals import MANNERS, CannotCheck, raised
 from .arguments import STARRED, signature_of
 from .arrays import described
 from .objects import BACKWARDS, FORWARDS, LOSSES, SLOPES, method_of
@@ -40,6 +40,8 @@ def find_functions(f, backward=None, gradient=None):
     if inspect.isroutine(f) or isinstance(f, functools.partial):
         return of_function(f, backward, gradient, explicit)
     forward = method_of(f, FORWARDS) or method_of(f, LOSSES)
+    if inspect.ismodule(f) and forward:
+        return find_functions(forward, *methods_beside(f, backward, gradient))
     if forward is None:
         raise CannotCheck(
             f"{described(f)} is no function: hand over the function itself, check(f, x), not f(x). {MANNERS}"
@@ -97,7 +99,7 @@ def new_object(cls):
     try:
         return cls()
     except Exception as error:  # whatever the user's code may raise
-        raise CannotCheck(f"{cls.__name__}() raised {type(error).__name__}: {error}.") from error
+        raise raised(f"{cls.__name__}()", error) from error
 
 
 # ------------------------------------------------------------------------------------------ forward(ctx, x)

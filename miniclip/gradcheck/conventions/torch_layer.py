@@ -8,8 +8,8 @@ import copy
 import functools
 import inspect
 
+from ..refusals import CannotCheck
 from .arrays import is_tensor, torch_module
-from .naming import Named
 from .returned import Outputs, Read, leaves_of
 
 
@@ -89,11 +89,13 @@ def with_autograd(result, followed):
     def pull(cotangents):
         pairs = [(y, c.to(y.dtype)) for y, c in zip(outputs.given, cotangents) if y.requires_grad]
         if not pairs:
-            return Named()
+            raise CannotCheck(
+                "autograd does not follow the output: it was detached, made anew, or computed under torch.no_grad()."
+            )
         ys, cs = zip(*pairs)
         inputs = list(tensors.values())
         found = torch_module().autograd.grad(ys, inputs, cs, allow_unused=True, retain_graph=True)
         gradients = {name: gradient for name, gradient in zip(tensors, found) if gradient is not None}
-        return Named(gradients | {name: None for name in followed if name not in tensors})
+        return gradients | {name: None for name in followed if name not in tensors}
 
     return Read(outputs, pull, False)

@@ -2,3 +2,4 @@
 
 from .diagnose import diagnose, summarise
 from .evidence import SMALL, Evidence
+from .nonlinear import name_nonlinear

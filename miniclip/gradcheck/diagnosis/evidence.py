@@ -49,7 +49,8 @@ class Evidence:
     def __init__(self, array, worst, tolerance):
         self.array, self.name, self.claimed, self.cotangent = array, array.name, array.gradient, array.cotangent
         self.leaves, self.constants, self.gradients = array.point.leaves, array.point.constants, array.gradients
-        self.found = true_gradient(array, worst, self.affords(array.claimed.size))
+        self.columns = {}  # of J, where it is small
+        self.found = true_gradient(array, worst, self.affords(array.claimed.size), self.slope)
         self.known = np.isfinite(self.found)
         self.whole = bool(self.known.all())
         self.a, self.n = self.claimed[self.known], self.found[self.known]
@@ -119,7 +120,8 @@ class Evidence:
         if self.claimed.size > SMALL:
             return {}
         names = [name for name, g in self.gradients.items() if name != self.name and g.size == self.claimed.size]
-        return {name: true_gradient(self.array.of(name), 0, True) for name in names[:8]}
+        arrays = [self.array.of(name) for name in names[:8]]
+        return {a.name: true_gradient(a, 0, True, lambda i, a=a: a.slope(a.unit(i))) for a in arrays}
 
     # ---------------------------------------------------------------------------------- guesses
 
@@ -159,13 +161,24 @@ class Evidence:
         taken, again = (self.pull(c) / c for c in signs)
         return (true, taken) if alike(taken, again) else None
 
+    @property
+    def is_small(self):
+        return self.cotangent.size * self.claimed.size <= 2**20
+
+    def slope(self, i):
+        """⟨c, J u⟩ for the direction u of entry i alone; the column of J is kept where all of them may be."""
+        column = self.along(self.array.unit(i))
+        if self.is_small:
+            self.columns[i] = column.ravel()
+        return self.array.point.weigh(column)
+
     @cached_property
     def true_jacobian(self):
         """∂y/∂x (M, size) by the forward pass; None where that is too large."""
         size = self.claimed.size
-        if self.is_loss or not self.affords(size) or self.cotangent.size * size > 2**20:
+        if self.is_loss or not self.affords(size) or not self.is_small:
             return None
-        return np.stack([self.along(self.array.unit(i)).ravel() for i in range(size)], 1)
+        return np.stack([self.columns[i] for i in range(size)], 1)
 
     @cached_property
     def jacobians(self):
@@ -179,7 +192,7 @@ class Evidence:
         return self.true_jacobian, np.stack([self.pull(dy).ravel() for dy in cotangents])
 
 
-def true_gradient(array, worst, whole):
+def true_gradient(array, worst, whole, slope):
     """The gradient by the forward pass, NaN at kinks and, where it is not to be evaluated whole, in most places."""
     size = array.claimed.size
     where = np.arange(size)
@@ -187,7 +200,7 @@ def true_gradient(array, worst, whole):
         count = FEW if size > LARGE else array.budget // 4
         where = np.unique([worst, *range(0, size, -(-size // count))])
     found = np.full(size, np.nan)
-    found[where] = [array.slope(array.unit(i)) for i in where]
+    found[where] = [slope(i) for i in where]
     if array.subtracts:
         largest = max(np.abs(array.claimed).max(), np.abs(found[where]).max())
         wrong = where[np.abs(array.claimed - found)[where] > CLOSE * largest]

@@ -23,11 +23,11 @@ def factor(e):
     return name_factor(alpha, e) if alike(e.a, alpha * e.n) else None
 
 
-def name_factor(alpha, e):
+def name_factor(alpha, e, what="it"):
     """(kind, sentence) for a constant that a gradient is off by; a hint where nothing is known of it."""
     if abs(alpha + 1) <= CLOSE:
-        return "−1", "the sign is wrong."
-    times = f"it is {alpha:.4g} times what it should be: " + ("the sign is wrong, and " if alpha < 0 else "")
+        return "−1", f"the sign {'' if what == 'it' else f'of {what} '}is wrong."
+    times = f"{what} is {alpha:.4g} times what it should be: " + ("the sign is wrong, and " if alpha < 0 else "")
     found = readings(abs(alpha), e)
     if not found:
         return "factor", f"{times}a constant is wrong.", PERHAPS

@@ -41,8 +41,7 @@ def forgotten_step(e):
             kind = guess.kind(e) if callable(guess.kind) else guess.kind
             return kind, f"it is the gradient as if {guess.phrase}."
         if share is not None:  # less likely than what comes by another path and is exact
-            kind, sentence, *perhaps = name_factor(1 - share, e)
-            factors.append((kind, f"of what comes back by {guess.path}, {sentence}", *perhaps))
+            factors.append(name_factor(1 - share, e, f"what comes back by {guess.path}"))
     return min(factors, key=len, default=None)
 
 

@@ -11,7 +11,7 @@ def name_nonlinear(once, twice):
     bent = ~np.isclose(twice, 2 * once, rtol=CLOSE, atol=CLOSE * np.abs(once).max())
     edges = np.abs(twice[bent])
     if alike(twice, once):
-        return "it is the same for 2 dy: dy is not used, or the gradient is scaled to a fixed length"
+        return "it is the same for 2 dy: dy is not used, or backward clips the gradient's length"
     if alike(twice, 4 * once):
         return "it is 4 times as large: dy is multiplied in twice, as in dy²"
     square = float((once * once).sum())

@@ -17,36 +17,37 @@ def source_numbers(functions):
     found, queue, seen = [], list(functions), set()
     while queue and len(seen) < CALLS:
         holder = queue.pop(0)
+        holder = inspect.unwrap(getattr(holder, "__func__", holder))
         if id(holder) in seen:
             continue
         seen.add(id(holder))
-        if isinstance(holder := inspect.unwrap(getattr(holder, "__func__", holder)), types.FunctionType):
-            outside, of_file = closed_over(holder), known_by_name(holder)
+        if isinstance(holder, types.FunctionType):
+            held, of_module = closed_over(holder), known_by_name(holder)
             found += literals(holder.__code__)
         else:
-            outside, of_file = getattr(holder, "__dict__", {}), dict(inspect.getmembers(type(holder)))
-        queue += [value for value in outside.values() if isinstance(value, types.FunctionType)]
-        queue += [value for value in of_file.values() if is_of_file(value, holder)]
-        held = [*outside.items(), *of_file.items()]
-        found += [(value, name, "held by the function") for name, value in held if is_number(value)]
+            held, of_module = getattr(holder, "__dict__", {}), vars(type(holder))
+        queue += [value for value in held.values() if isinstance(value, types.FunctionType)]
+        queue += [value for value in of_module.values() if is_of_module(value, holder)]
+        found += [(value, name, "held by it") for name, value in (held | dict(of_module)).items() if is_number(value)]
     unique = {(abs(float(value)), name): where for value, name, where in found if abs(value) not in (0, 1, 2)}
-    return [(value, name, where) for (value, name), where in unique.items()]
+    return [(value, name, where) for (value, name), where in unique.items() if not name.startswith("__")]
 
 
 def is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def is_of_file(value, holder):
-    """Whether a value is a function, written in the file where its holder is."""
+def is_of_module(value, holder):
+    """Whether a value is a function, written in the module where its holder is."""
     return isinstance(value, types.FunctionType) and value.__module__ == getattr(holder, "__module__", None)
 
 
 def closed_over(function):
+    """What a function closes over, and the defaults of its arguments."""
     cells = zip(function.__code__.co_freevars, function.__closure__ or ())
     values = {name: cell.cell_contents for name, cell in cells if cell != types.CellType()}
-    parameters = inspect.signature(function).parameters.values()
-    return values | {p.name: p.default for p in parameters if p.default is not p.empty}
+    arguments, defaults = function.__code__.co_varnames[: function.__code__.co_argcount], function.__defaults__ or ()
+    return values | dict(zip(arguments[::-1], defaults[::-1])) | (function.__kwdefaults__ or {})
 
 
 def known_by_name(function):
@@ -60,20 +61,13 @@ def known_by_name(function):
 
 def literals(code):
     """[(value, name or "", where)] of the numbers in the lines of a function."""
-    last = max(lines_of(code))
-    return [
-        (value, name, f"line {line}")
-        for line, value, name in numbers_in(code.co_filename)
-        if code.co_firstlineno <= line <= last
-    ]
+    lines = range(code.co_firstlineno, last_line(code) + 1)
+    return [(value, name, f"line {line}") for line, value, name in numbers_in(code.co_filename) if line in lines]
 
 
-def lines_of(code):
-    yield code.co_firstlineno
-    yield from (line for *_, line in code.co_lines() if line)
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            yield from lines_of(inner)
+def last_line(code):
+    inner = [last_line(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return max([code.co_firstlineno, *inner, *(line for *_, line in code.co_lines() if line)])
 
 
 @lru_cache(16)

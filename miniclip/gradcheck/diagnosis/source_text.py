@@ -6,10 +6,18 @@ from functools import lru_cache
 
 
 @lru_cache(1000)
+def positions(code):
+    """Where each instruction of a code object stands: [(line, last line, column, last column)].
+
+    Not the instruction tells where a call is made, but its position: Python exchanges instructions while it runs.
+    """
+    return list(code.co_positions())
+
+
+@lru_cache(1000)
 def source_of(call):
     """(text, line): the expression of a call, as it is written, and its line; ("", line) where it cannot be read."""
-    code, instruction = call
-    line, last, start, end = list(code.co_positions())[instruction // 2]
+    code, (line, last, start, end) = call
     text = linecache.getline(code.co_filename, line) if line is not None and line == last else ""
     return (text.encode()[start:end].decode() if start is not None else ""), line
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .analytic import REAL
-from .source_text import source_of
+from .source_text import positions, source_of
 from .step import STEP, Step
 
 BUFFERS = ("zeros", "empty", "ones", "full", "array")  # what a forward pass writes its results into
@@ -148,12 +148,12 @@ def replaced(x, queue):
 
 
 def where():
-    """The calls in the forward pass that led here, the innermost first: ((code, instruction), …)."""
+    """The calls in the forward pass that led here, the innermost first: ((code, position in the source), …)."""
     frame, calls = sys._getframe(2), []
     while frame and len(calls) < DEPTH:
         file = frame.f_code.co_filename
         if not file.startswith(NOT_THEIRS):
-            calls.append((frame.f_code, frame.f_lasti))
+            calls.append((frame.f_code, positions(frame.f_code)[frame.f_lasti // 2]))
         elif calls:
             break
         frame = frame.f_back
