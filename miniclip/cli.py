@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from textwrap import fill
 
 from .backend import out_of_memory
@@ -27,6 +28,7 @@ def main(arguments=None):
         if hasattr(stream, "reconfigure"):  # where a terminal or a pipe has no τ, a ? stands for it
             stream.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
+    warnings.formatwarning = in_one_line
     try:
         status = options.run(options) or 0
         sys.stdout.flush()
@@ -41,6 +43,11 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("miniclip: interrupted; a training run goes on with --resume.", file=sys.stderr)
         return 130
+
+
+def in_one_line(message, category, filename, lineno, line=None, full=warnings.formatwarning):
+    """A warning as text: our own in a line, as errors are; others with their place in the code."""
+    return f"miniclip: {message}\n" if category is UserWarning else full(message, category, filename, lineno, line)
 
 
 COMMANDS = (

@@ -8,6 +8,7 @@ from glob import glob
 from pathlib import Path
 
 from ..checkpoints import load
+from ..data import open_picture
 
 CLASSIFY = (
     (
@@ -93,11 +94,9 @@ def find_pictures(names):
 
 def read(name):
     """A picture, turned upright. Raises ValueError where the file cannot be read as one."""
-    from PIL import Image, ImageOps
-
+    if name != "-":
+        return open_picture(name)
     try:
-        with Image.open(io.BytesIO(sys.stdin.buffer.read()) if name == "-" else name) as picture:
-            return ImageOps.exif_transpose(picture)
-    except Exception as error:  # decoders raise anything
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{name} is no picture that can be read: {reason}") from None
+        return open_picture(io.BytesIO(sys.stdin.buffer.read()))
+    except ValueError as error:
+        raise ValueError(f"standard input is no picture that can be read: {error.__cause__ or error}") from None

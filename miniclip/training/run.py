@@ -220,8 +220,9 @@ class Run:
         changed = [key for key in ours if theirs[key] != ours[key]]
         changed += ["the training data"] if not changed and identity.get("data") != self.identity["data"] else []
         if changed:
+            why = " (which pictures of a folder are kept from training follows from what they show)"
             raise ValueError(
-                f"{path} is of another run: {', '.join(changed)} differ. "
+                f"{path} is of another run: {', '.join(changed)} differ{why * ('the training data' in changed)}. "
                 "Resume with what it was started with, or choose another --out."
             )
         there = {name: self.to_device(array) for name, array in state.items() if name != "count"}
