@@ -8,6 +8,7 @@ violation is one sentence.
 import numpy as np
 
 from ..backend import to_array_on
+from .diagnosis import name_nonlinear
 from .point import Point
 from .refusals import CannotCheck, looks_like_data
 
@@ -114,7 +115,7 @@ def problem_of(name, gradient, again, twice, point, kinds):
         cause = "it accumulates between calls, or writes into what the forward pass kept"
         return f"backward, called again, gave another gradient of {name}: {cause}."
     if not point.layer.is_loss and not np.allclose(twice[name], 2 * again[name], rtol=1e-5, atol=0):
-        cause = "dy is not used, or not used once"
+        cause = name_nonlinear(np.asarray(again[name], float), np.asarray(twice[name], float))
         return f"backward of twice the cotangent is not twice the gradient of {name}: {cause}."
     return None
 

@@ -143,6 +143,12 @@ def centred_over_all_groups(x):
     return centred(x), lambda dy: dy - dy.mean(1, keepdims=True)
 
 
+@fault("wrong axis", "the mean of the truth over axis 1", normal(4, 5), normal(4, 5))
+def broadcast_too_far(x, w):
+    g = 2 * x * w * w
+    return (x * w * x * w).sum(), lambda: (np.broadcast_to(g.mean(1, keepdims=True), x.shape).copy(), 2 * x * x * w)
+
+
 # ------------------------------------------------------------------------------------------ loops and repeats
 
 

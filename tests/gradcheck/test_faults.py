@@ -343,6 +343,7 @@ def test_there_are_enough_faults():
     assert len(FAULTS) >= 59 and sum(fault.values[3] != "" for fault in FAULTS) >= 53
 
 
+@pytest.mark.slow
 def test_many_wrong_arrays_are_all_found():
     """After the first four, less is evaluated to name what is wrong."""
     f, x, p, heads = LAYERS["block"]

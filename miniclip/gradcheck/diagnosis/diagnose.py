@@ -5,7 +5,7 @@ claims, a, and what the forward pass gives, n, or in what it claims when it is a
 mark, named in its docstring: it takes `Evidence` and gives (kind, sentence) or None. The first that fits is told, so
 what the numbers prove stands before what they only suggest; (kind, sentence, PERHAPS) is told where no other fits.
 
-    the numbers          factors.py, places.py, some_places.py, terms.py, norms.py, sums.py
+    the numbers          factors.py, ratios.py, places.py, some_places.py, terms.py, norms.py, sums.py
     the layer, asked     jacobian.py (all of J)
     the forward pass     forgotten_step.py (one step of it changed)
 """
@@ -16,15 +16,14 @@ import numpy as np
 
 from ..point import NotAnalytic
 from ..refusals import CannotCheck
-from .evidence import PERHAPS
 from .factors import factor
 from .forgotten_step import forgotten_step
 from .jacobian import jacobian, mixing, paths, slope
 from .norms import breaks, factor_outside, names, of_a_norm, one_sided_sums, statistics
 from .places import exchanged, layout, shifted, turned_weight
-from .ratios import known_factor
-from .some_places import some_indices
-from .sums import overwritten, written_to_one, wrong_sum
+from .ratios import known_factor, ratio
+from .some_places import few_numbers, some_indices
+from .sums import overwritten, spread, written_to_one, wrong_sum
 from .terms import clipped, products, regulariser, shortcut
 
 
@@ -53,16 +52,12 @@ def diagnose(e):
 
 
 def precision(e):
-    """a = n to CLOSE, in most places not better; or in all places to two digits."""
-    if (np.abs(e.a - e.n) > e.threshold).mean() < 0.3:
+    """a = n to CLOSE, in most places not better."""
+    if not e.near or (np.abs(e.a - e.n) > e.threshold).mean() < 0.3:
         return None
     digits = int(-np.log10(max(np.abs(e.a - e.n).max() / e.size, 1e-17)))
-    why = f"it is right to {digits} digits: perhaps a constant was rounded, float32 stands somewhere, or an ε or N − 1"
-    if e.near:
-        return "precision", f"{why} is in one pass alone."
-    if (np.abs(e.a - e.n) <= 0.03 * np.abs(e.n)).all():
-        return "precision", f"{why} is in one pass alone.", PERHAPS
-    return None
+    causes = "a constant was rounded, float32 stands somewhere, or an ε is in the forward pass alone"
+    return "precision", f"it is right to {digits} digits: perhaps {causes}."
 
 
 def nothing(e):
@@ -91,7 +86,7 @@ def cotangent(e):
 TESTS = (
     precision, nothing, cotangent, factor, layout, exchanged, shortcut, regulariser, clipped, slope, shifted,
     statistics, wrong_sum, written_to_one, some_indices, products, factor_outside, forgotten_step, turned_weight,
-    known_factor, jacobian, overwritten, one_sided_sums, mixing, paths, of_a_norm,
+    known_factor, jacobian, overwritten, one_sided_sums, mixing, few_numbers, spread, paths, ratio, of_a_norm,
 )  # fmt: skip
 
 

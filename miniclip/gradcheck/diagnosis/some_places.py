@@ -56,6 +56,26 @@ def dead_there(e, wrong, where):
     return "mask", f"{where}: the output does not depend on {e.name} there, as backward says it does; {cause}."
 
 
+def few_numbers(e):
+    """a − n takes few values: a constant was subtracted in the wrong places, as of one-hot labels."""
+    off = e.a - e.n
+    if e.near or off.size < 12:
+        return None
+    size, right = np.abs(off).max(), np.abs(off) <= CLOSE * np.abs(off).max()
+    _, first = np.unique(np.round(off[~right] / size, 4), return_index=True)
+    values = off[~right][first]
+    whole = values / np.abs(values).min()  # multiples of the smallest, as counts are
+    most, least = (8, len(values) + 1) if np.abs(whole - np.round(whole)).max() < 1e-4 else (3, 2 * len(values))
+    if len(values) > most or right.mean() > 0.95 or (~right).sum() < least:
+        return None
+    if np.abs(off[~right][:, None] - values).min(1).max() > CLOSE * size:
+        return None
+    kind = "some indices" if right.any() else "missing term"
+    said = ", ".join(f"{value:+.4g}" for value in values)
+    cause = "a constant is missing or in the wrong places, such as the labels of a cross entropy (one-hot, smoothed)"
+    return kind, f"it is off by a few numbers alone, {said}: perhaps {cause}."
+
+
 def labels(e, wrong):
     """ ", at the places that y names: …" where these are the places of one-hot labels."""
     if wrong.ndim == 2:

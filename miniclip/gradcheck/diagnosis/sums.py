@@ -4,7 +4,7 @@ import numpy as np
 
 from .evidence import alike, subsets
 from .forgotten_step import has_loop
-from .norms import names
+from .norms import names, size_of
 
 
 def wrong_sum(e):
@@ -65,3 +65,25 @@ def written_to_one(e):
                 what = f"all that belongs along axis {axis} was added up in index {i}, and there alone"
                 return "some indices", f"{what}: perhaps the index of a loop was forgotten."
     return None
+
+
+def spread(e):
+    """a is the same along an axis, where n is not: its sum or mean over this axis, a broadcast not undone."""
+    if not e.whole or e.near:
+        return None
+    for axes in subsets(range(e.claimed.ndim)):
+        if not same_along(e.claimed, axes) or same_along(e.found, axes):
+            continue
+        mean = np.broadcast_to(e.found.mean(axes, keepdims=True), e.found.shape)
+        words = f"it is the same along {names(axes)}, and must not be: perhaps a sum went over it too."
+        for g, word in ((mean, "mean"), (mean * size_of(mean, axes), "sum")):
+            if alike(e.claimed, g):
+                words = f"it is the {word} of the truth over {names(axes)}: a sum or broadcast went too far."
+        return "wrong axis", words
+    return None
+
+
+def same_along(g, axes):
+    """Whether the numbers are the same along these axes, of which each has more than one."""
+    mean = np.broadcast_to(g.mean(axes, keepdims=True), g.shape)
+    return min(g.shape[axis] for axis in axes) > 1 and alike(g, mean)

@@ -24,7 +24,7 @@ from .step import STEP, Step
 BUFFERS = ("zeros", "empty", "ones", "full", "array")  # what a forward pass writes its results into
 LAYOUT = {"reshape", "moveaxis", "expand_dims", "squeeze", "ravel", "broadcast_to", "split", "copy", "atleast_2d",
           "zeros_like", "ones_like", "empty_like", "full_like", "array_split"}  # fmt: skip
-NOT_THEIRS = str(Path(__file__).parent), str(Path(np.__file__).parent)  # where no forward pass is written
+NOT_THEIRS = str(Path(__file__).parents[1]), str(Path(np.__file__).parent)  # where no forward pass is written
 DEPTH = 3  # calls within the forward pass that tell two steps apart
 running = ContextVar("running", default=None)  # the trace of this thread
 one_at_a_time = threading.RLock()  # for NumPy's own names are exchanged while a trace runs
@@ -52,12 +52,20 @@ class Trace:
             self.constants.append(step)
         else:
             step.round = self.rounds[step.site] = self.rounds.get(step.site, -1) + 1
-            changed = self.change(step) if self.change else None
+            changed = self.changed(step) if self.change else None
             if changed is not None:
                 result = changed
                 step.result = np.asarray(result)
             self.steps.append(step)
         return traced(result)
+
+    def changed(self, step):
+        """The other result of a step, or None; what is computed for it is no step."""
+        token = running.set(None)
+        try:
+            return self.change(step)
+        finally:
+            running.reset(token)
 
 
 def as_function(name):
