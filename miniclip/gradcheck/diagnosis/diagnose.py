@@ -98,7 +98,10 @@ def summarise(rows):
     wrong = [row for row in rows if row.verdict == "WRONG"]
     if len(wrong) < 2 or wrong[0].kind in ("", "unknown") or len({row.kind for row in wrong}) > 1:
         return ""
-    said = {re.sub(rf"(?<![`\w.]){re.escape(row.name)}(?![`\w])", "…", row.why) for row in wrong}
+    said = set()
+    for row in wrong:  # the name of the array is another each time, but not in code that is quoted
+        name = rf"`[^`]*`|(?<![\w.]){re.escape(row.name)}(?!\w)"
+        said.add(re.sub(name, lambda match: match[0] if match[0][0] == "`" else "…", row.why))
     factors = {(re.match(r"it is (\S+) times what it should be", row.why) or [None, None])[1] for row in wrong}
     if len(factors) == 1 and None not in factors:
         how = f"{factors.pop()} times what they should be"
