@@ -150,6 +150,7 @@ def test_the_command_finds_the_same(file, gradients, capsys):
     assert ("logit_scale" in out or "median of all" in out) == bool(gradients)
 
 
+@pytest.mark.filterwarnings("ignore:.*QuickGELU")  # bare weights do not say which they are
 def test_the_command_finds_what_is_not_the_same(file, monkeypatch, capsys):
     """A bias is in the embeddings; the temperature in none, but in the probabilities and, less so, in gradients."""
     clip = miniclip.load(file)
