@@ -1,3 +1,5 @@
+"""Attention: its equation, its masks and its gradients."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Whose array is it, threads, and memory that runs out."""
+
 import sys
 import threading
 from types import ModuleType, SimpleNamespace

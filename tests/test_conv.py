@@ -1,3 +1,5 @@
+"""Convolution, batch norm and pooling: against their formulas, and their gradients."""
+
 import math
 
 import numpy as np

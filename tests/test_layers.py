@@ -1,3 +1,5 @@
+"""Linear, embedding, norms and activations: against their formulas, and their gradients."""
+
 import math
 import weakref
 

@@ -1,3 +1,5 @@
+"""The contrastive loss: against its formula, its gradients, and at extreme temperatures."""
+
 import math
 
 import numpy as np

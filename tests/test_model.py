@@ -1,3 +1,5 @@
+"""The whole model: shapes, dtypes, gradients, and the CLIP object."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""AdamW and the schedule: against their equations, and one step after another."""
+
 import math
 
 import numpy as np

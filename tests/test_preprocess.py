@@ -1,3 +1,5 @@
+"""From pictures of any kind to what the encoders take."""
+
 import io
 import math
 

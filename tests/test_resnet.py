@@ -1,3 +1,5 @@
+"""The modified ResNet: its shapes and its gradients."""
+
 import numpy as np
 import pytest
 from formulas import pool_by_loops

@@ -1,3 +1,5 @@
+"""The text encoder: where a text ends, its mask and its gradients."""
+
 import numpy as np
 import pytest
 from formulas import block_by_formula, norm_by_formula

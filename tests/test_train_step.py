@@ -1,3 +1,5 @@
+"""One step of training: the same gradient in micro-batches, on any number of threads."""
+
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor

@@ -1,3 +1,5 @@
+"""The Transformer's block and stack: against its equations, and their gradients."""
+
 import numpy as np
 import pytest
 from formulas import block_by_formula, block_parameters, mlp_by_formula, mlp_parameters

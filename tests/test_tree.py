@@ -1,3 +1,5 @@
+"""Trees of parameters, and one flat vector of them."""
+
 import numpy as np
 import pytest
 

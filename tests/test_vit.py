@@ -1,3 +1,5 @@
+"""The Vision Transformer: its patches and its gradients."""
+
 import numpy as np
 import pytest
 from formulas import block_by_formula, norm_by_formula

@@ -87,6 +87,7 @@ def find_table(folder):
 
 
 def first_line(table):
+    """The first line of a table that says something, cut to LONGEST characters."""
     with open(table, encoding="utf-8-sig", errors="replace") as lines:
         return next((line for line in lines if line.strip() and not line.startswith("sep=")), "")[:LONGEST]
 
@@ -193,6 +194,7 @@ def checked(*arguments):
 
 
 def parsed(table, text, separator, fields, album, escape=None):
+    """Yield the rows of a table by one separator. Raises ValueError, with the line, where a quote swallows pictures."""
     lines, first = list(io.StringIO(text, newline="")), 1
     former = csv.field_size_limit(max(len(text), 131_072))  # a caption may be of any length
     try:

@@ -80,6 +80,7 @@ def count(rows, more, what):
 
 
 def folded(summary, inside):
+    """HTML that shows a summary, and what is inside once it is opened."""
     return f"<details><summary style='cursor: pointer'>{escape(summary)}</summary>{inside}</details>"
 
 
@@ -101,6 +102,7 @@ def table(rows):
 
 
 def four_digits(number):
+    """A number in four digits, a dash where it is not finite."""
     return f"{number:.4g}" if np.isfinite(number) else "–"
 
 
@@ -145,6 +147,7 @@ def svg(values, limit, mark=None):
 
 
 def colour(value, limit):
+    """White at 0, red at `limit`, blue at −`limit`, grey where it is not finite: #rrggbb."""
     if not np.isfinite(value):
         return GREY
     share = min(1.0, abs(value) / limit)

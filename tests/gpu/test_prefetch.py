@@ -1,3 +1,5 @@
+"""Batches drawn ahead: the same batches, in order, whatever goes wrong."""
+
 import sys
 import threading
 import time

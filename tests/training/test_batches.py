@@ -1,3 +1,5 @@
+"""What a batch is made of: drawn from the seed and the step alone."""
+
 from contextlib import nullcontext
 from dataclasses import replace
 

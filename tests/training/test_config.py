@@ -1,3 +1,5 @@
+"""Configurations: what they refuse, and how they are kept."""
+
 import json
 from dataclasses import FrozenInstanceError, replace
 

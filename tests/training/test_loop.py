@@ -1,3 +1,5 @@
+"""The training loop: what it logs, keeps, evaluates, and how it stops."""
+
 import json
 import math
 import time

@@ -1,3 +1,5 @@
+"""Where the first number that is not finite comes from."""
+
 import sys
 
 import numpy as np

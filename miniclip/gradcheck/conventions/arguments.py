@@ -91,6 +91,7 @@ class Arguments:
 
 
 def is_statistic(name):
+    """Whether a name is that of running statistics, which a backward pass gives no gradient of."""
     return any(fnmatchcase(name.split(".")[-1], pattern) for pattern in STATISTICS)
 
 

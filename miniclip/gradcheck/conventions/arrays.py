@@ -15,6 +15,7 @@ def torch_module():
 
 
 def is_tensor(x):
+    """Whether x is a tensor of torch, which is not imported for the question."""
     torch = torch_module()
     return torch is not None and hasattr(torch, "Tensor") and isinstance(x, torch.Tensor)
 
@@ -40,6 +41,7 @@ def is_number_list(x):
 
 
 def numbers_in(items):
+    """What stands in lists of lists, in order."""
     for item in items:
         if isinstance(item, (list, tuple)):
             yield from numbers_in(item)

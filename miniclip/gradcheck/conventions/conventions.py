@@ -66,6 +66,7 @@ def read_result(result, call):
 
 
 def is_function(x):
+    """Whether x can be called, and is no array."""
     return callable(x) and not is_array(x)
 
 

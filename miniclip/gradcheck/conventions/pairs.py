@@ -74,6 +74,7 @@ def with_backward(result, call):
 
 
 def roles_named(roles, role):
+    """How many parameters of a backward pass have this role."""
     return list(roles.values()).count(role)
 
 

@@ -62,10 +62,12 @@ class RandomStates:
 
 
 def as_bytes(states):
+    """The states of generators as bytes, to be compared."""
     return [state.numpy().tobytes() if is_tensor(state) else pickle.dumps(state) for state in states]
 
 
 def is_generator(x):
+    """Whether x draws random numbers: of NumPy, of Python or of torch."""
     torch = torch_module()
     kinds = (np.random.Generator, np.random.RandomState, random.Random)
     return isinstance(x, kinds) or bool(torch) and isinstance(x, torch.Generator)
@@ -116,6 +118,7 @@ def reach(x):
 
 
 def is_of_library(module):
+    """Whether a module is a library's, and so not the user's own code."""
     return (module or "").partition(".")[0] in LIBRARIES or module == "builtins"
 
 

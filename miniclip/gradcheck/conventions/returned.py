@@ -56,4 +56,5 @@ class Read(NamedTuple):
 
 
 def is_one_number(y):
+    """Whether y is a number, or an array of one."""
     return is_number(y) or is_array(y) and to_numpy(y).size == 1

@@ -121,6 +121,7 @@ def is_static(cls):
 
 
 def takes_context(function):
+    """Whether the first parameter is the context of a torch.autograd.Function."""
     return callable(function) and next(iter(signature_of(function).parameters), None) in ("ctx", "context")
 
 

@@ -14,6 +14,7 @@ from .returned import Outputs, Read, leaves_of
 
 
 def is_module(f):
+    """Whether f is a module of torch."""
     torch = torch_module()
     return torch is not None and hasattr(torch, "nn") and isinstance(f, torch.nn.Module)
 

@@ -127,6 +127,7 @@ def of_its_forms(value, label):
 
 
 def number_label(value, name, where):
+    """A number of the source as a reader knows it: “beta = 2.5 (line 12)”."""
     return f"{name} = {value:g} ({where})"
 
 

@@ -101,6 +101,7 @@ def coupling(matrix, y_shape, x_shape, k):
 
 
 def is_diagonal(pattern):
+    """Whether nothing but the diagonal of a square pattern of booleans is set."""
     return not (pattern & ~np.eye(len(pattern), dtype=bool)).any()
 
 

@@ -58,6 +58,7 @@ def spans(r, basis, axes):
 
 
 def size_of(g, axes):
+    """How many entries of g are summed over these axes."""
     return int(np.prod([g.shape[axis] for axis in axes]))
 
 
@@ -140,10 +141,12 @@ def one_sided_sums(e):
 
 
 def names(axes):
+    """(0, 2) -> “axis 0 and axis 2”."""
     return " and ".join(f"axis {axis}" for axis in axes)
 
 
 def centring_sentence(axes, also, perhaps=""):
+    """What is said where Σ n = 0 over these axes and Σ a is not."""
     more = " Its projection is missing too: mean and variance were taken for constants." if also else ""
     return (
         f"it does not sum to 0 over {names(axes)}, and must, for a constant added there does not change the output: "
@@ -152,6 +155,7 @@ def centring_sentence(axes, also, perhaps=""):
 
 
 def projection_sentence(name, perhaps=""):
+    """What is said where ⟨x, n⟩ = 0 and ⟨x, a⟩ is not."""
     return (
         f"it is not across {name}, and must be, for the length of {name} does not change the output: "
         f"{perhaps}a norm's second term, x̂ times the mean of (gradient ∘ x̂), is missing or wrong."

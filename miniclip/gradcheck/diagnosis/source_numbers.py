@@ -34,6 +34,7 @@ def source_numbers(functions):
 
 
 def is_number(value):
+    """Whether this is an int or a float, and no bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -66,6 +67,7 @@ def literals(code):
 
 
 def last_line(code):
+    """The last line of some compiled code and of what is defined in it."""
     inner = [last_line(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
     return max([code.co_firstlineno, *inner, *(line for *_, line in code.co_lines() if line)])
 

@@ -125,15 +125,18 @@ class Traced(np.ndarray):
 
 
 def enter(name, call, inputs):
+    """Run one step of the forward pass, as the trace that is running would have it."""
     trace = running.get()
     return trace.enter(name, call, inputs) if trace else call(*inputs)
 
 
 def traced(values):
+    """An array that tells the trace of what it passes through."""
     return np.asarray(values).view(Traced)
 
 
 def plain(x):
+    """The array itself, of one that is traced."""
     return x.view(np.ndarray) if isinstance(x, Traced) else x
 
 
