@@ -56,11 +56,8 @@ def part_of(printed, test):
 
 def test_what_fails_and_what_does_not(printed):
     assert "3 failed, 1 passed" in printed
-    summary = printed.splitlines()[-4:]
-    assert any(
-        line.startswith("FAILED test_homework.py::test_wrong - AssertionError: softmax: auto, WRONG")
-        for line in summary
-    )
+    # Where pytest sees a CI, the summary holds each message whole, over many lines.
+    assert "\nFAILED test_homework.py::test_wrong - AssertionError: softmax: auto, WRONG" in printed
 
 
 def test_the_message_is_the_table_and_the_traceback_ends_in_the_test(printed):
