@@ -72,7 +72,8 @@ def test_it_is_the_run_of_the_cpu(shapes, tmp_path, card, monkeypatch, model):
     here = run_to_the_end(shapes, tmp_path / "cpu", config)
     for a, b in zip(without_timing(there), without_timing(here), strict=True):
         assert a.keys() == b.keys() and a["step"] == b["step"]
-        assert all(a[key] == pytest.approx(b[key], rel=1e-3) for key in a)
+        # the sentence of a run that has learned nothing holds its loss
+        assert all(key == "warning" or a[key] == pytest.approx(b[key], rel=1e-3) for key in a)
     assert [json.loads(line) for line in (tmp_path / "gpu/log.jsonl").read_text().splitlines()] == there
     a, b = (read_arrays(tmp_path / device / "last.safetensors")[0] for device in ("gpu", "cpu"))
     assert a.keys() == b.keys() and all(np.allclose(a[name], b[name], atol=1e-2) for name in a)
