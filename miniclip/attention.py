@@ -8,24 +8,26 @@ in H heads of width d = D / H, whose outputs stand side by side and pass one mor
 import math
 
 from .backend import array_module, dispatch
+from .checks import takes
 from .layers import linear, softmax
 
 
 @dispatch
 def matmul(a, b):
-    """a @ b, for stacks of matrices.   a (…, M, K), b (…, K, N) -> (…, M, N)."""
+    """a @ b, for stacks of matrices.   a (..., M, K), b (..., K, N) -> (..., M, N)."""
     return a @ b
 
 
+@takes("tokens ≥ 1")
 def causal_mask(tokens, xp, dtype):
     """(T, T): 0 where a position may look (itself and what came before), −inf where not."""
     return xp.triu(xp.full((tokens, tokens), -math.inf), 1).astype(dtype)  # CuPy's triu has no bfloat16
 
 
+@takes("q (..., A, d), k (..., T, d), v (..., T, d)")
 def attend(q, k, v, mask=None):
-    """The equation above: softmax(Q Kᵀ / √d + mask) V.
+    """The equation above: y (..., A, d) = softmax(Q Kᵀ / √d + mask) V, the mask as in `attention_weights`.
 
-    q (…, A, d), k and v (…, T, d), mask (A, T) or one for each of the first axis, or None -> y (…, A, d).
     backward(dy) -> dq, dk, dv.
     """
     weights, softmax_ = attention_weights(matmul(q, k.swapaxes(-1, -2)), q.shape[-1] ** -0.5, mask)
@@ -38,12 +40,10 @@ def attend(q, k, v, mask=None):
     return matmul(weights, v), backward
 
 
+@takes("scores (...), scale (), mask (*)")
 @dispatch
 def attention_weights(scores, scale, mask=None):
-    """softmax(scale · scores + mask) over the last axis.
-
-    scores (…, A, T), scale a number, mask as in `attend` -> weights (…, A, T); backward(dweights) -> dscores.
-    """
+    """softmax(scale · scores + mask) over the last axis. The mask is repeated along the axes that it lacks."""
     scaled = scores * scale
     if mask is not None:
         scaled += mask
@@ -57,9 +57,10 @@ def attention_weights(scores, scale, mask=None):
     return weights, backward
 
 
+@takes("qkv (N, T, 3D), heads ≥ 1")
 @dispatch
 def attend_heads(qkv, heads, mask=None):
-    """`attend` in each head.   qkv (N, T, 3D), all heads' queries, then keys, then values -> y (N, T, D)."""
+    """`attend` in each head -> y (N, T, D).   qkv: all heads' queries, then keys, then values; mask: as there."""
     y, attend_ = attend(*split_heads(qkv, 3, heads), mask)
 
     def backward(dy):
@@ -69,7 +70,8 @@ def attend_heads(qkv, heads, mask=None):
 
 
 def split_heads(x, parts, heads):
-    """(N, T, parts · D) -> views (parts, N, H, T, d)."""
+    """(N, T, parts · D) -> views (parts, N, H, T, d). Raises ValueError when D is not divisible by `heads`."""
+    check_heads(x.shape[-1] // parts, heads)
     return x.reshape(*x.shape[:2], parts, heads, -1).transpose(2, 0, 3, 1, 4)
 
 
@@ -79,14 +81,15 @@ def merge_heads(*parts):
     return rows.reshape(*rows.shape[:2], -1)
 
 
+@takes(
+    "x (N, T, D), p.in_proj_weight (3D, D), p.in_proj_bias (3D), p.out_proj.weight (D, D), p.out_proj.bias (D), "
+    "heads ≥ 1"
+)
 def self_attention(x, p, heads, mask=None):
-    """Multi-head self-attention.
+    """Multi-head self-attention -> y (N, T, D).
 
-    x (N, T, D); p: in_proj_weight (3D, D) and in_proj_bias (3D,) (queries, keys, values in that
-    order), out_proj.weight (D, D), out_proj.bias (D,); mask (T, T), added to the scores, or None
-    -> y (N, T, D). Raises ValueError when D is not divisible by `heads`.
+    in_proj: queries, keys, values in that order; mask: (T, T), or as in `attention_weights` for scores (N, H, T, T).
     """
-    check_heads(x.shape[-1], heads)
     qkv, in_proj = linear(x, p["in_proj_weight"], p["in_proj_bias"])
     mixed, attend_ = attend_heads(qkv, heads, mask)
     y, out_proj = linear(mixed, **p["out_proj"])
@@ -101,15 +104,16 @@ def self_attention(x, p, heads, mask=None):
 
 def check_heads(width, heads):
     """ValueError where a width cannot be split into so many heads."""
-    if heads < 1 or width % heads:
+    if width % heads:
         raise ValueError(f"attention of width {width} cannot be split into {heads} heads.")
 
 
+@takes(
+    "x (N, H, W, C), p.positional_embedding (T, C), p.{q,k,v}_proj.weight (C, C), p.{q,k,v}_proj.bias (C), "
+    "p.c_proj.weight (E, C), p.c_proj.bias (E), heads ≥ 1"
+)
 def attention_pool(x, p, heads):
-    """CLIP's attention pooling: the mean of all pixels asks, once, what the picture shows (§2.4).
-
-    x (N, H, W, C); p: positional_embedding (1 + H·W, C) and q_proj, k_proj, v_proj (C, C), c_proj
-    (E, C), each with weight and bias -> y (N, E).
+    """CLIP's attention pooling: the mean of all pixels asks, once, what the picture shows (§2.4) -> y (N, E).
 
     There is one query a picture, so the products are taken in the order that costs least. Keys and values of all
     tokens need never be formed: q · (K t) = (Kᵀ q) · t, and Σ wₜ (V t) = V (Σ wₜ t). The same numbers for one part in

@@ -6,21 +6,25 @@ gathered in long runs. Weights keep PyTorch's layout (O, C, kh, kw).
 """
 
 from .backend import array_module, dispatch
+from .checks import takes
 from .layers import linear
 
+product = linear.__wrapped__  # without its door, for what has come through that of conv2d
 
+
+@takes("x (N, H, W, C), weight (O, C, kh, kw), bias (O), stride ≥ 1, padding ≥ 0")
 def conv2d(x, weight, bias=None, stride=1, padding=0):
     """y[n, i, j] = b + Σ_uv W[:, :, u, v] x[n, i·stride + u − padding, j·stride + v − padding].
 
-    x (N, H, W, C), weight (O, C, kh, kw), bias (O,) or None -> y (N, H', W', O), H' = (H + 2·padding − kh) // stride
-    + 1. backward(dy, input_gradient=True) -> (dx, grads); dx is None where it was not asked for.
+    -> y (N, H', W', O), H' = (H + 2·padding − kh) // stride + 1.
+    backward(dy, input_gradient=True) -> (dx, grads); dx is None where it was not asked for.
     """
     out, channels, kh, kw = weight.shape
     if kh == kw == stride == 1 and padding == 0:
         return _conv1x1(x, weight, bias)
     matrix = weight.transpose(0, 2, 3, 1).reshape(out, -1)  # (O, kh·kw·C)
     patches = extract_patches(x, kh, kw, stride, padding)  # (N, H', W', kh·kw·C)
-    y, _ = linear(patches, matrix, bias)
+    y, _ = product(patches, matrix, bias)
 
     def backward(dy, input_gradient=True):
         grads = {} if bias is None else {"bias": dy.reshape(-1, out).sum(0)}
@@ -44,7 +48,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0):
 
 
 def _conv1x1(x, weight, bias):
-    y, backward_linear = linear(x, weight[:, :, 0, 0], bias)
+    y, backward_linear = product(x, weight[:, :, 0, 0], bias)
 
     def backward(dy, input_gradient=True):
         dx, grads = backward_linear(dy)
@@ -86,11 +90,12 @@ def scatter_patches(patches, shape, kh, kw, stride, padding):
     return padded[:, padding : padding + h, padding : padding + w]
 
 
+@takes("x (N, H, W, C), weight (C), bias (C), running_mean (C), running_var (C), training flag, eps ()")
 @dispatch
 def batch_norm(x, weight, bias, running_mean, running_var, training=False, eps=1e-5):
     """y = γ (x − mean) / √(variance + ε) + β, per channel (Ioffe & Szegedy 2015).
 
-    x (N, H, W, C), the rest (C,) -> y (N, H, W, C). In training, mean and variance are the batch's;
+    In training, mean and variance are the batch's;
     otherwise the running ones. These are no parameters of the loss, so their place in the gradients
     holds, in training, what a step of 0.1 has to subtract for the running average to move:
     running − batch (PyTorch's momentum 0.1 and its unbiased variance), and else zeros.
@@ -134,11 +139,9 @@ def batch_norm(x, weight, bias, running_mean, running_var, training=False, eps=1
     return y.reshape(shape), backward
 
 
+@takes("x (N, H, W, C), size ≥ 1")
 def average_pool(x, size):
-    """The mean of each size × size square; a remainder at the right and below is left out.
-
-    x (N, H, W, C) -> y (N, H // size, W // size, C).
-    """
+    """The mean of each size × size square -> y (N, H // size, W // size, C); a remainder at the edges is left out."""
     if size == 1:
         return x, lambda dy: dy
     xp = array_module(x)

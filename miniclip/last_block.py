@@ -5,19 +5,27 @@ query, no output and no MLP there; as keys and values they are still listened to
 small ViT takes 1.26 times as long without it (benchmarks/results/tricks.json).
 """
 
-from .attention import attend, check_heads, merge_heads, split_heads
+import numpy as np
+
+from .attention import attend, merge_heads, split_heads
 from .backend import array_module
+from .checks import takes
 from .layers import layer_norm, linear, quick_gelu
 from .transformer import mlp, transformer
 
 
+@takes(
+    "x (N, T, D), p.in_proj_weight (3D, D), p.in_proj_bias (3D), p.out_proj.weight (D, D), p.out_proj.bias (D), "
+    "heads ≥ 1, at (N) int, mask (T, T)"
+)
 def self_attention_at(x, p, heads, at, mask=None):
-    """`self_attention`, where only what position at[n] of row n hears is wanted.
+    """`self_attention`, where only what position at[n] of row n hears is wanted -> y (N, D).
 
-    x (N, T, D), p as there; at (N,) integers; mask (T, T) or None -> y (N, D). Raises ValueError as there.
+    Raises ValueError for a position beyond T, unless it is on a graphics card.
     """
-    n, _, width = x.shape
-    check_heads(width, heads)
+    n, tokens, width = x.shape
+    if array_module(at) is np and not (0 <= at.min() and at.max() < tokens):
+        raise ValueError(f"positions {at.min()}..{at.max()} are not all among {tokens} tokens.")
     xp = array_module(x)
     rows = xp.arange(n)
     weight, bias = p["in_proj_weight"], p["in_proj_bias"]
@@ -39,8 +47,9 @@ def self_attention_at(x, p, heads, at, mask=None):
     return y, backward
 
 
+@takes("x (N, T, D), p.{ln_1,ln_2}.{weight,bias} (D), p.{attn,mlp} tree, heads ≥ 1, at (N) int, mask (T, T)")
 def residual_block_at(x, p, heads, at, mask=None, activation=quick_gelu):
-    """`residual_block` at one position of each row.   x (N, T, D), at (N,) -> y (N, D)."""
+    """`residual_block` at one position of each row -> y (N, D)."""
     here = array_module(x).arange(len(x)), at
     h, ln_1 = layer_norm(x, **p["ln_1"])
     h, attn = self_attention_at(h, p["attn"], heads, at, mask)
@@ -60,8 +69,9 @@ def residual_block_at(x, p, heads, at, mask=None, activation=quick_gelu):
     return x1 + h, backward
 
 
+@takes("x (N, T, D), p.resblocks list, recompute flag")
 def transformer_at(x, p, heads, at, mask=None, activation=quick_gelu, recompute=False):
-    """`transformer` at one position of each row.   x (N, T, D), at (N,) -> y (N, D); the rest as there.
+    """`transformer` at one position of each row -> y (N, D).
 
     Raises ValueError where there is no block.
     """

@@ -6,7 +6,7 @@
 Forward and backward stand in one scope: a name means the same in both, and what the backward needs it simply
 remembers. dy is the gradient of some scalar loss with respect to y; a layer never writes into an array that it
 was given. Every dtype stays what it was: float32, float64, and complex, so that a derivative can be read off an
-imaginary step (see gradcheck/).
+imaginary step (see gradcheck/). What stands in @takes is checked by checks.py.
 """
 
 import math
@@ -14,14 +14,13 @@ import math
 import numpy as np
 
 from .backend import array_module, dispatch
+from .checks import takes
 from .erf import erf
 
 
+@takes("x (..., K), weight (M, K), bias (M)")
 def linear(x, weight, bias=None):
-    """y = x Wᵀ + b.
-
-    x (..., K), weight (M, K), bias (M,) or None -> y (..., M).
-    """
+    """y (..., M) = x Wᵀ + b."""
     rows = x.reshape(-1, x.shape[-1])  # one large matrix product, never a batched one
     y = rows @ weight.T
     if bias is not None:
@@ -34,7 +33,7 @@ def linear(x, weight, bias=None):
             grads["bias"] = sum_rows(drows)
         return (drows @ weight).reshape(x.shape), grads
 
-    return y.reshape(*x.shape[:-1], -1), backward
+    return y.reshape(*x.shape[:-1], len(weight)), backward
 
 
 @dispatch
@@ -50,12 +49,12 @@ def sum_rows(rows):
     return rows.sum(0)
 
 
+@takes("ids (...) int, weight (V, D)")
 def embedding(ids, weight):
-    """y = W[ids].
+    """y (..., D) = W[ids].
 
-    ids (...) integers in 0..V-1, of NumPy or of the weight's library; weight (V, D) -> y (..., D). Backward gives
-    {"weight": (V, D)}. Raises ValueError on an id outside the table (CuPy would wrap it around in silence; ids that
-    are on the graphics card already are not looked at).
+    ids: 0..V-1, of NumPy or of the weight's library. Backward gives {"weight": (V, D)}. Raises ValueError on an id
+    outside the table (CuPy would wrap it around in silence; ids that are on the card already are not looked at).
     """
     if array_module(ids) is np and ids.size and (ids.min() < 0 or ids.max() >= len(weight)):
         raise ValueError(
@@ -78,12 +77,10 @@ def sum_by_id(rows, ids, count):
     return total
 
 
+@takes("x (..., D), weight (D), bias (D), eps ()")
 @dispatch
 def layer_norm(x, weight, bias, eps=1e-5):
-    """y = γ x̂ + β with x̂ = (x − mean) / √(variance + ε), over the last axis (Ba et al. 2016).
-
-    x (..., D), weight γ (D,), bias β (D,) -> y (..., D).
-    """
+    """y = γ x̂ + β with x̂ = (x − mean) / √(variance + ε), over the last axis (Ba et al. 2016). weight γ, bias β."""
     centred = x - x.mean(-1, keepdims=True)
     inverse = 1 / array_module(x).sqrt((centred * centred).mean(-1, keepdims=True) + eps)
     normalised = centred * inverse
@@ -103,8 +100,9 @@ def layer_norm(x, weight, bias, eps=1e-5):
     return y, backward
 
 
+@takes("x (...)")
 def relu(x):
-    """y = max(x, 0). x any shape."""
+    """y = max(x, 0)."""
     y = array_module(x).maximum(x, 0)
 
     def backward(dy):
@@ -113,9 +111,10 @@ def relu(x):
     return y, backward
 
 
+@takes("x (...)")
 @dispatch
 def quick_gelu(x):
-    """y = x σ(1.702 x), the activation of OpenAI's models. x any shape."""
+    """y = x σ(1.702 x), the activation of OpenAI's models."""
     sigmoid = array_module(x).tanh(0.851 * x)  # σ(a) = (1 + tanh(a/2)) / 2 overflows at neither end
     sigmoid += 1
     sigmoid *= 0.5
@@ -132,9 +131,10 @@ def quick_gelu(x):
     return y, backward
 
 
+@takes("x (...)")
 @dispatch
 def gelu(x):
-    """y = x Φ(x), Φ the normal distribution (Hendrycks & Gimpel 2016), exact. x any shape.
+    """y = x Φ(x), Φ the normal distribution (Hendrycks & Gimpel 2016), exact.
 
     Not `quick_gelu`: a model trained with one is silently wrong with the other.
     """
@@ -147,8 +147,9 @@ def gelu(x):
     return x * cdf, backward
 
 
+@takes("x (...), axis of x")
 def softmax(x, axis=-1):
-    """yᵢ = exp(xᵢ) / Σⱼ exp(xⱼ) along `axis`. −inf gives exactly 0. x any shape."""
+    """yᵢ = exp(xᵢ) / Σⱼ exp(xⱼ) along `axis`. −inf gives exactly 0."""
     xp = array_module(x)
     y = x - x.real.max(axis, keepdims=True)
     xp.exp(y, out=y)
@@ -162,15 +163,21 @@ def softmax(x, axis=-1):
     return y, backward
 
 
+@takes("x (..., E), eps ()")
 @dispatch
 def l2_normalize(x, eps=1e-12):
-    """y = x / |x|, the rows put on the unit sphere. x (..., E). A row of zeros stays zeros."""
+    """y = x / |x|, the rows put on the unit sphere, however long. A row of zeros stays zeros, as if its |x| were ε."""
     xp = array_module(x)
-    length = xp.sqrt((x * x).sum(-1, keepdims=True))
-    length = xp.where(length.real < eps, length + eps, length)
-    y = x / length
+    # Divided by a power of two near its largest number, no bit of a row changes, and no square vanishes or overflows.
+    largest = xp.maximum(x.real.max(-1, keepdims=True), -x.real.min(-1, keepdims=True))
+    scale = xp.ldexp(xp.ones_like(largest), xp.frexp(largest)[1] - 1)
+    scaled = x / scale
+    length = xp.sqrt((scaled * scaled).sum(-1, keepdims=True))
+    eps = max(eps, 2.0**-14) if x.dtype == np.float16 else eps  # 1e-12 is 0 there
+    length = xp.where(largest == 0, 2 * eps, length)
+    y = scaled / length
 
     def backward(dy):
-        return (dy - y * (dy * y).sum(-1, keepdims=True)) / length
+        return (dy - y * (dy * y).sum(-1, keepdims=True)) / length / scale
 
     return y, backward

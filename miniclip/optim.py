@@ -12,14 +12,16 @@ import math
 import numpy as np
 
 from .backend import array_module, dispatch
+from .checks import takes
 from .train_step import is_statistic
-from .tree import flatten
+from .tree import Flat, flatten
 
 MAXIMUM_LOGIT_SCALE = math.log(100)
 KINDS = WEIGHT, VECTOR, STATISTIC = range(3)  # of a number: decayed, not decayed, a running average
 STATISTIC_RATE = 0.1  # PyTorch's momentum of batch normalisation's averages
 
 
+@takes("step ≥ 0, steps ≥ 0, peak (), warmup ()")
 def learning_rate(step, steps, peak, warmup):
     """Linear from 0 to `peak` over `warmup` steps, then half a cosine to 0 at `steps` (§2.5)."""
     if step < warmup:
@@ -32,10 +34,23 @@ class AdamW:
 
     Besides θ it keeps `average`, an exponential moving average of θ (Polyak): what is evaluated and kept. With
     ema_decay 0 that is θ itself. max_grad_norm: the largest norm of the gradient, or None for any.
-    `state()` and `restore()` give and take everything that the next step depends on.
+    `state()` and `restore()` give and take everything that the next step depends on. Raises ValueError for numbers
+    with which no step can be taken.
     """
 
     def __init__(self, params, beta1=0.9, beta2=0.98, eps=1e-6, weight_decay=0.2, max_grad_norm=1.0, ema_decay=0.0):
+        if not isinstance(params, Flat):
+            raise ValueError(f"params is a {type(params).__name__}; it must be a Flat of the tree: Flat(params).")
+        shares = {"beta1": beta1, "beta2": beta2, "ema_decay": ema_decay}
+        sizes = {
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "max_grad_norm": 1 if max_grad_norm is None else max_grad_norm,
+        }
+        for name, value in (shares | sizes).items():
+            if not isinstance(value, (int, float, np.number)) or not 0 <= value < (1 if name in shares else math.inf):
+                bound = "less than 1" if name in shares else "finite"
+                raise ValueError(f"{name} is {value!r}; it must be a number, at least 0 and {bound}.")
         xp = array_module(params.vector)
         self.params, self.beta1, self.beta2, self.eps = params, beta1, beta2, eps
         self.weight_decay, self.max_grad_norm, self.ema_decay, self.count = weight_decay, max_grad_norm, ema_decay, 0
@@ -56,6 +71,7 @@ class AdamW:
         """|g| over all parameters of the loss, a scalar of the arrays' library."""
         return squared_norm(gradient.vector, self, map) ** 0.5
 
+    @takes("lr ()")
     def step(self, gradient, lr, map=map, norm=None):
         """One update from a `Flat` of gradients; returns their norm before clipping (Pascanu et al. 2013).
 
@@ -63,10 +79,13 @@ class AdamW:
         is not computed, and returned as it was given. A step whose norm is not finite changes nothing but `count`.
 
         Afterwards logit_scale is bounded to ln 100, here and not in the forward pass, where a bound would
-        have a gradient of zero. Raises ValueError for a gradient that is laid out otherwise than the parameters.
+        have a gradient of zero. Raises ValueError for a gradient that is laid out otherwise than the parameters, and
+        for a rate that is not finite.
         """
-        if gradient.slices != self.params.slices:
+        if getattr(gradient, "slices", None) != self.params.slices or gradient.vector.dtype != self.m.dtype:
             raise ValueError("the gradient is laid out otherwise than the parameters: make it with `params.like`.")
+        if not math.isfinite(lr):
+            raise ValueError(f"lr is {lr}; it must be finite.")
         xp, dtype = array_module(gradient.vector), self.m.dtype
         self.count += 1
         shrink, finite = xp.ones((), dtype), xp.ones((), bool)
@@ -93,11 +112,13 @@ class AdamW:
         """Go on from what `state()` gave. Raises ValueError when it is of another model."""
         for name, mine in self.state().items():
             if name != "count":
-                if state[name].shape != mine.shape:
+                if (shape := getattr(state.get(name), "shape", None)) != mine.shape:
                     raise ValueError(
-                        f"the saved {name} has {state[name].shape} numbers, this model {mine.shape}: "
+                        f"the saved {name} has {shape} numbers, this model {mine.shape}: "
                         "the run was started with another model or other data."
                     )
+        for name, mine in self.state().items():
+            if name != "count":
                 mine[...] = state[name]
         self.count = int(state["count"])
 

@@ -11,6 +11,8 @@ an alpha channel is thrown away there.
 import numpy as np
 from PIL import Image, ImageOps
 
+from .checks import listed, takes
+
 # Mean and deviation of the pictures CLIP was trained on, as OpenAI published them.
 CLIP_PREPROCESS = {
     "mean": [0.48145466, 0.4578275, 0.40821073],
@@ -36,15 +38,20 @@ def as_pil(picture):
                 "it must be uint8 (H, W, 3), or (H, W, 4) with transparency."
             )
         picture = Image.fromarray(picture)
-    if not isinstance(picture, Image.Image):
-        raise ValueError(f"a picture is a {type(picture).__name__}; give PIL images or an array of uint8 (N, H, W, 3).")
-    picture = upright(picture)
+    picture = upright(check_pil(picture))
     if picture.mode == "RGB":
         return picture
     flat = Image.new("RGB", picture.size)
     for top, strip in strips(picture):
         flat.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
     return flat
+
+
+def check_pil(picture):
+    """The picture, if it is a PIL image; else ValueError."""
+    if not isinstance(picture, Image.Image):
+        raise ValueError(f"a picture is a {type(picture).__name__}; give PIL images or an array of uint8 (N, H, W, 3).")
+    return picture
 
 
 def upright(picture):
@@ -124,12 +131,13 @@ def strips(picture):
         yield top, picture.crop((0, top, picture.width, min(top + rows, picture.height)))
 
 
+@takes("size ≥ 1")
 def resize_and_crop(picture, size):
     """A PIL image -> one of size × size: the shorter side resized, the middle kept.
 
     Of a picture so long and thin that it would grow to 16 million pixels, the middle is cut out first.
     """
-    width, height = picture.size
+    width, height = check_pil(picture).size
     if (width, height) == (size, size):
         return picture
     short = min(width, height)
@@ -143,31 +151,50 @@ def resize_and_crop(picture, size):
     return picture.crop((left, top, left + size, top + size))
 
 
+@takes("size ≥ 1")
 def squash(picture, size):
     """A PIL image -> one of size × size, each side resized for itself."""
-    return picture.resize((size, size), Image.Resampling.BICUBIC)
+    return check_pil(picture).resize((size, size), Image.Resampling.BICUBIC)
 
 
+@takes("config.preprocess.mean list, config.preprocess.std list")
+def mean_and_std(config):
+    """What the model takes off each channel, and divides it by: two lists of 3 finite numbers, else ValueError."""
+    mean, std = config["preprocess"]["mean"], config["preprocess"]["std"]
+    if len(mean) != 3 or len(std) != 3 or not all(type(v) in (int, float) and np.isfinite(v) for v in (*mean, *std)):
+        raise ValueError("preprocess has another mean or std than three finite numbers.")
+    if min(std) <= 0:
+        raise ValueError(f"preprocess has the std {std}; each must be more than 0.")
+    return mean, std
+
+
+@takes("pictures (N, C, H, W)")
 def normalize(pictures, config):
-    """(N, 3, S, S) floats in 0..1 -> the same with the model's mean and deviation taken out, a new array.
+    """Numbers in 0..1, of 3 channels -> the same with the model's mean and deviation taken out, a new array.
 
     Raises ValueError where a picture is not finite.
     """
+    if pictures.shape[1] != 3:
+        raise ValueError(f"pictures have shape {pictures.shape}; they must have 3 channels, (N, 3, H, W).")
     if not np.isfinite(pictures).all():
         bad = int(np.flatnonzero(~np.isfinite(pictures).all((1, 2, 3)))[0])
         raise ValueError(f"picture {bad} has values that are not finite; every pixel must be a number.")
-    preprocess = config["preprocess"]
-    mean, std = (np.asarray(preprocess[key], pictures.dtype)[:, None, None] for key in ("mean", "std"))
+    mean, std = (np.asarray(values, pictures.dtype)[:, None, None] for values in mean_and_std(config))
     return (pictures - mean) / std
 
 
+@takes("config.vision_cfg.image_size ≥ 1, config.preprocess tree")
 def preprocess(pictures, config):
     """PIL images or uint8 (N, H, W, 3 or 4) of any size -> float32 (N, 3, S, S) for the image encoder.
 
     Raises ValueError for what is no picture.
     """
     size = config["vision_cfg"]["image_size"]
-    fit = squash if config["preprocess"].get("resize_mode") == "squash" else resize_and_crop
-    pictures = [np.asarray(fit(as_pil(picture), size)) for picture in pictures]
-    pixels = np.stack(pictures) if pictures else np.zeros((0, size, size, 3), np.uint8)
-    return normalize(pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255, config)
+    mode = config["preprocess"].get("resize_mode", RESIZE_MODES[0])
+    if not isinstance(mode, str) or mode not in RESIZE_MODES:
+        raise ValueError(f"preprocess has the resize_mode {mode!r:.40}; it must be one of {', '.join(RESIZE_MODES)}.")
+    fit = squash if mode == "squash" else resize_and_crop
+    pictures = [np.asarray(fit(as_pil(picture), size)) for picture in listed(pictures, "pictures")]
+    if not pictures:
+        return np.zeros((0, 3, size, size), np.float32)
+    return normalize(np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32) / 255, config)

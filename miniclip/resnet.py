@@ -5,13 +5,18 @@ have skipped pixels, so that nothing is aliased (Zhang 2019); attention in place
 """
 
 from .attention import attention_pool
+from .checks import takes
 from .conv import average_pool, batch_norm, conv2d
 from .layers import relu
 
 
+@takes("p tree, i ≥ 0, act flag")
 def conv_norm(x, p, i, training, act=True, **where):
     """relu(batch_norm(conv2d(x))) with the parameters conv<i> and bn<i> of p; act=False leaves out relu."""
     conv, bn = f"conv{i}", f"bn{i}"
+    for name, leaves in ((conv, {"weight"}), (bn, {"weight", "bias", "running_mean", "running_var"})):
+        if not isinstance(p.get(name), dict) or not leaves <= p[name].keys():
+            raise ValueError(f"the tree p must have a branch {name} with {', '.join(sorted(leaves))}.")
     h, convolve = conv2d(x, **p[conv], **where)
     h, normalise = batch_norm(h, **p[bn], training=training)
     y, activate = relu(h) if act else (h, lambda dy: dy)
@@ -24,10 +29,11 @@ def conv_norm(x, p, i, training, act=True, **where):
     return y, backward
 
 
+@takes("x (N, H, W, C), p tree, stride ≥ 1")
 def bottleneck(x, p, stride, training):
     """y = relu(conv₁ₓ₁(pool(conv₃ₓ₃(conv₁ₓ₁(x)))) + shortcut(x)), each convolution with its norm.
 
-    x (N, H, W, C); p: conv1 … bn3, and downsample where the shape changes -> y (N, H/s, W/s, 4·planes).
+    p: conv1 … bn3, and downsample where the shape changes -> y (N, H/s, W/s, 4·planes).
     """
     h, one = conv_norm(x, p, 1, training)
     h, two = conv_norm(h, p, 2, training, padding=1)
@@ -36,9 +42,13 @@ def bottleneck(x, p, stride, training):
     shortcut = x
     if "downsample" in p:
         # OpenAI's names: downsample.0 is the convolution, downsample.1 the norm.
+        if not isinstance(p["downsample"], (list, tuple)) or len(p["downsample"]) != 2:
+            raise ValueError("bottleneck: p.downsample must be a list of two, a convolution and its norm.")
         conv, bn = p["downsample"]
         shortcut, pool_shortcut = average_pool(x, stride)
         shortcut, project = conv_norm(shortcut, {"conv0": conv, "bn0": bn}, 0, training, act=False)
+    if h.shape != shortcut.shape:
+        raise ValueError(f"bottleneck: the shortcut has shape {shortcut.shape}, and what joins it {h.shape}.")
     y, activate = relu(h + shortcut)
 
     def backward(dy):
@@ -55,10 +65,14 @@ def bottleneck(x, p, stride, training):
     return y, backward
 
 
+@takes(
+    "images (N, C, H, W), p.layer{1,2,3,4} list, p.attnpool tree, config.vision_cfg.width ≥ 1, "
+    "config.vision_cfg.head_width? ≥ 1, training flag"
+)
 def modified_resnet(images, p, config, training=False):
     """Features of pictures, before normalisation.
 
-    images (N, 3, S, S) float, p: the tree below `visual`, config: the model's -> features (N, E).
+    images (N, 3, S, S), p: the tree below `visual`, config: the model's -> features (N, E).
     training: batch statistics in the norms. backward(dfeatures, input_gradient=True) -> (dimages,
     grads); dimages is None where not asked for. Raises ValueError when S is not the model's.
     """

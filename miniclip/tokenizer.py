@@ -26,6 +26,8 @@ from importlib.resources import files
 
 import numpy as np
 
+from .checks import listed, takes
+
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 # How CLIP cuts a text into words. One character gets lost, U+0345: it is no letter, but its upper case is.
 WORD = (
@@ -116,6 +118,7 @@ class Tokenizer:
 
     def __init__(self, merges):
         """merges: list of "left right", each of two tokens that exist by then. Else ValueError."""
+        merges = listed(merges, "merges")
         self.merges, self.tokens, self._merged = [], list(BASE), {}
         self.ids = {token: i for i, token in enumerate(BASE)}
         for n, line in enumerate(merges, start=1):
@@ -140,7 +143,7 @@ class Tokenizer:
         """
         if not isinstance(captions, (list, tuple)) or not captions:
             raise ValueError(f"captions must be a list of at least one text, not {reprlib.repr(captions)}")
-        if not isinstance(vocab_size, int) or vocab_size < len(BASE) + 2:
+        if not isinstance(vocab_size, (int, np.integer)) or vocab_size < len(BASE) + 2:
             raise ValueError(f"vocab_size is {vocab_size!r}, but it must be an integer of at least {len(BASE) + 2}")
         words = (word for caption in captions for word in words_of(caption))
         frequency = Counter(word for word in words if word not in (START, END) and len(word) <= LONGEST_WORD)
@@ -199,21 +202,20 @@ class Tokenizer:
 
     def decode(self, ids):
         """The text of ids, as CLIP gives it: lower case, a space after every word. ValueError for no such id."""
-        for i in (ids := list(ids)):
-            if not isinstance(i, (int, np.integer)) or not 0 <= i < self.vocab_size:
+        for i in (ids := listed(ids, "ids")):
+            if not isinstance(i, (int, np.integer)) or isinstance(i, bool) or not 0 <= i < self.vocab_size:
                 raise ValueError(f"{i!r} is no id of this vocabulary: its ids are 0 to {self.vocab_size - 1}")
         spelled = bytes(_BYTES[ALPHABET.index(c)] for i in ids for c in self.tokens[i])
         return spelled.decode("utf-8", errors="replace").replace(WORD_END, " ")
 
+    @takes("context_length ≥ 1")
     def __call__(self, texts, context_length=77):
         """What the text encoder reads: start, ids, end, then zeros.   texts: str or list of N str.
 
         A text that is too long is cut to context_length tokens, and the last of these becomes the end token,
         as CLIP does with truncate=True. A warning says so, once per process.
-        Returns int64 (N, context_length). ValueError for what is no str, or context_length < 1.
+        Returns int64 (N, context_length). ValueError for what is no str.
         """
-        if not isinstance(context_length, (int, np.integer)) or context_length < 1:
-            raise ValueError(f"context_length is {context_length!r}, but it must be an integer of at least 1")
         texts = list(texts) if isinstance(texts, (list, tuple, np.ndarray)) else [texts]
         rows = np.zeros((len(texts), context_length), dtype=np.int64)
         for row, text in zip(rows, texts):
@@ -221,7 +223,7 @@ class Tokenizer:
             if len(ids) > context_length and not Tokenizer._warned_of_cutting:
                 Tokenizer._warned_of_cutting = True
                 cut = f"the text {text[:40]!r}... has {len(ids)} tokens and was cut to {context_length}"
-                warnings.warn(f"{cut}; later cuts will not be reported", stacklevel=2)
+                warnings.warn(f"{cut}; later cuts will not be reported", stacklevel=3)
             ids = ids[:context_length]
             ids[-1] = self.end_token
             row[: len(ids)] = ids

@@ -10,41 +10,55 @@ micro-batch, as the paper's took them from one GPU.)
 """
 
 from .backend import array_module
+from .checks import takes
 from .loss import clip_loss
 from .model import encode_image, encode_text
-from .tree import flatten
+from .tree import Flat, flatten
 
 
-def encoders_of(params, config):
-    """embed(encoder, images, tokens) -> features, backward(dfeatures): "image" or "text", for one training step."""
+def encoders_of(params, config, trained=("image", "text")):
+    """embed(encoder, images, tokens) -> features, backward(dfeatures): "image" or "text", for one training step.
+
+    trained: those that are not frozen; a frozen ResNet's norms have their running averages, which do not move.
+    """
 
     def embed(encoder, images, tokens):
         if encoder == "image":
-            return encode_image(params, images, config, training=True)
+            return encode_image(params, images, config, training="image" in trained)
         return encode_text(params, tokens, config)
 
     return embed
 
 
+def trained_branches(params, frozen):
+    """The branches of a tree of parameters without those of the encoder `frozen`: "image", "text", or "" for none."""
+    encoder = {branch: "image" if branch == "visual" else "text" for branch in params} | {"logit_scale": "both"}
+    return {branch: params[branch] for branch in params if encoder[branch] != frozen}
+
+
+@takes("params.logit_scale (), micro_batches list, map function, recompute flag, loss function, encoders_of function")
 def loss_and_gradient(
     params, micro_batches, config, gradient, map=map, recompute=False, loss=clip_loss, encoders_of=encoders_of
 ):
     """The loss of a batch and its gradient with respect to every parameter.
 
     params: the model's tree; micro_batches: list of (images (n, 3, S, S), tokens (n, T)); gradient: a `Flat` like
-    params, overwritten; map: `map` or a pool's, which keeps order; recompute: forget each micro-batch's
-    activations and run it again for the backward pass, so that a batch may be larger than memory; loss: a
-    function like `clip_loss`; encoders_of: as the one above, or one that computes in half precision (gpu/).
+    params or their `trained_branches`, overwritten: an encoder that has no place in it is frozen, and has neither a
+    backward pass nor anything to remember for one; map: `map` or a pool's, which keeps order; recompute: forget
+    each micro-batch's activations and run it again for the backward pass, so that a batch may be larger than memory;
+    loss: a function like `clip_loss`; encoders_of: as the one above, or one that computes in half precision (gpu/).
     Returns {"loss": (), "d_logit_scale": (), "image_features": (N, E), "text_features": (N, E)}.
     """
+    check_step(params, micro_batches, gradient)
     xp = array_module(params["logit_scale"])
     tasks = [(encoder, i) for i in range(len(micro_batches)) for encoder in ("image", "text")]
-    embed, backwards = encoders_of(params, config), {}
+    trained = [encoder for encoder, b in (("image", "visual"), ("text", "transformer")) if b in gradient.tree]
+    embed, backwards = encoders_of(params, config, trained), {}
 
     def forward(task):
         encoder, i = task
         features, backward = embed(encoder, *micro_batches[i])
-        if not recompute:
+        if encoder in trained and not recompute:
             backwards[task] = backward
         return features
 
@@ -61,7 +75,7 @@ def loss_and_gradient(
         d_features = d_image if encoder == "image" else d_text
         return flatten(backward(d_features[sum(sizes[:i]) : sum(sizes[: i + 1])]))
 
-    leaves = flatten(gradient.tree)
+    leaves, tasks = flatten(gradient.tree), [task for task in tasks if task[0] in trained]
     leaves["logit_scale"][...] = d_logit_scale
     for (_, i), grads in zip(tasks, map(backward_of, tasks)):  # in this order, whichever is done first
         for name, leaf in grads.items():
@@ -74,6 +88,19 @@ def loss_and_gradient(
             leaf /= len(micro_batches)
     features = {"image_features": image_features, "text_features": text_features}
     return {"loss": value, "d_logit_scale": d_logit_scale, **features}
+
+
+def check_step(params, micro_batches, gradient):
+    """ValueError where there is no micro-batch, or one that is no pair, or the gradient is not laid out as params."""
+    for n, batch in enumerate(micro_batches or [()]):
+        shapes = [getattr(part, "shape", ()) for part in batch] if isinstance(batch, (list, tuple)) else []
+        if len(shapes) != 2 or not all(shapes) or shapes[0][0] != shapes[1][0]:
+            raise ValueError(f"micro-batch {n} must be images (n, 3, S, S) and as many texts, tokens (n, T).")
+    shapes = {name: getattr(leaf, "shape", None) for name, leaf in flatten(params).items()}
+    if not isinstance(gradient, Flat):
+        raise ValueError(f"gradient is a {type(gradient).__name__}; it must be a Flat like params: params.like(…).")
+    if wrong := [name for name, leaf in flatten(gradient.tree).items() if shapes.get(name) != leaf.shape]:
+        raise ValueError(f"the gradient of {wrong[0]} has another shape than the parameter: make it with params.like.")
 
 
 def is_statistic(name):

@@ -7,11 +7,15 @@ Each block adds to a stream that runs through all of them. The norm stands befor
 """
 
 from .attention import self_attention
+from .checks import takes
 from .layers import gelu, layer_norm, linear, quick_gelu
 
 
+@takes(
+    "x (..., D), p.c_fc.weight (M, D), p.c_fc.bias (M), p.c_proj.weight (D, M), p.c_proj.bias (D), activation function"
+)
 def mlp(x, p, activation=quick_gelu):
-    """y = W₂ a(W₁ x + b₁) + b₂.   x (..., D); p: c_fc (4D, D), c_proj (D, 4D), with biases -> y (..., D)."""
+    """y (..., D) = W₂ a(W₁ x + b₁) + b₂, as a rule with M = 4D."""
     h, c_fc = linear(x, **p["c_fc"])
     h, act = activation(h)
     y, c_proj = linear(h, **p["c_proj"])
@@ -24,8 +28,9 @@ def mlp(x, p, activation=quick_gelu):
     return y, backward
 
 
+@takes("x (N, T, D), p.{ln_1,ln_2}.{weight,bias} (D), p.{attn,mlp} tree, heads ≥ 1")
 def residual_block(x, p, heads, mask=None, activation=quick_gelu):
-    """One block.   x (N, T, D); p: ln_1, attn, ln_2, mlp; mask (T, T) or None -> y (N, T, D)."""
+    """One block -> y (N, T, D).   p.attn as in `self_attention`, p.mlp as in `mlp`."""
     h, ln_1 = layer_norm(x, **p["ln_1"])
     h, attn = self_attention(h, p["attn"], heads, mask)
     x1 = x + h
@@ -44,8 +49,9 @@ def residual_block(x, p, heads, mask=None, activation=quick_gelu):
     return x1 + h, backward
 
 
+@takes("x (N, T, D), p.resblocks list, recompute flag")
 def transformer(x, p, heads, mask=None, activation=quick_gelu, recompute=False):
-    """All blocks in turn.   x (N, T, D); p: {"resblocks": [block, …]} -> y (N, T, D).
+    """All blocks in turn -> y (N, T, D).
 
     recompute: remember only the input of each block and run it again in the backward pass, a third
     more time for a small part of the memory (Chen et al. 2016).

@@ -98,6 +98,9 @@ class Flat:
         if views.keys() != leaves.keys():
             raise ValueError(f"trees differ in {sorted(views.keys() ^ leaves.keys())}.")
         for name, view in views.items():
+            if view.shape != leaves[name].shape:
+                raise ValueError(f"{name} has shape {leaves[name].shape}; it must be {view.shape}.")
+        for name, view in views.items():
             view[...] = leaves[name]
 
     def like(self, vector):

@@ -5,16 +5,23 @@ what that one has gathered after the last block is the picture's feature.
 """
 
 from .backend import array_module
+from .checks import takes
 from .conv import conv2d
 from .last_block import transformer_at
 from .layers import layer_norm, linear
 from .transformer import activation_of
 
 
+@takes(
+    "images (N, C, H, W), p.conv1.weight (D, C, P, P), p.class_embedding (D), p.positional_embedding (T, D), "
+    "p.{ln_pre,ln_post}.{weight,bias} (D), p.transformer tree, p.proj (D, E), config.vision_cfg.width ≥ 1, "
+    "config.vision_cfg.{patch_size,image_size} ≥ 1, config.vision_cfg.head_width? ≥ 1, config.quick_gelu flag, "
+    "recompute flag"
+)
 def vision_transformer(images, p, config, recompute=False):
     """Features of pictures, before normalisation.
 
-    images (N, 3, S, S) float, p: the tree below `visual`, config: the model's -> features (N, E).
+    images (N, 3, S, S), p: the tree below `visual`, config: the model's -> features (N, E).
     backward(dfeatures, input_gradient=True) -> (dimages, grads); dimages is None where not asked for.
     recompute: as in `transformer`. Raises ValueError when S is not the model's image size.
     """

@@ -87,8 +87,33 @@ def test_bad_input_is_refused_in_a_sentence(clip, pictures):
         clip.encode_image(["fox.png"])
     with pytest.raises(ValueError, match="a picture is an array of float64"):
         clip.encode_image(np.zeros((1, 8, 8, 3)))
-    with pytest.raises(ValueError, match="names must be a list"):
-        clip.classify(pictures, [])
+    for names in ([], None, 5, "fox", ["fox", 3]):
+        with pytest.raises(ValueError, match="names must be a list"):
+            clip.classify(pictures, names)
+    with pytest.raises(ValueError, match="images must be a list, not 5"):
+        clip.encode_image(5)
+    with pytest.raises(ValueError, match="CLIP.encode_text: batch_size is 0; it must be an integer of at least 1"):
+        clip.encode_text(["fox"], batch_size=0)
+
+
+def test_a_model_that_cannot_answer_in_finite_numbers_says_so(clip, pictures):
+    clip.params["logit_scale"] = np.array(89, np.float32)
+    with pytest.raises(ValueError, match="the model's logit_scale is 89; it is ln 1/τ, at most ln 100"):
+        clip.classify(pictures, ["fox", "owl"])
+    clip.params["text_projection"][0, 0] = np.nan
+    with pytest.raises(ValueError, match="the features that this model gives must be finite, but row 0"):
+        clip.encode_text(["fox"])
+
+
+def test_raw_bytes_are_no_preprocessed_pictures(clip, rng):
+    size = clip.config["vision_cfg"]["image_size"]
+    pixels = rng.integers(0, 256, (2, 3, size, size), np.uint8)
+    with pytest.raises(ValueError, match="encode_image: images is an array of uint8 .*; it must be .* floating-point"):
+        encode_image(clip.params, pixels, clip.config)
+    with pytest.raises(ValueError, match=r"numbers from \d to 255: these are no preprocessed pictures"):
+        encode_image(clip.params, pixels.astype(np.float32), clip.config)
+    with pytest.raises(ValueError, match="images must be finite, but row 1 holds NaN"):
+        encode_image(clip.params, np.stack([pixels[0] * 0.0, pixels[1] * np.nan]), clip.config)
 
 
 def test_a_tokenizer_of_another_model_is_noticed(clip):

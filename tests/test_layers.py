@@ -191,6 +191,28 @@ def test_l2_normalize_of_zeros_is_zeros():
     assert np.isfinite(backward(np.ones((2, 3), np.float32))).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.complex128])
+def test_l2_normalize_of_rows_of_any_length(dtype):
+    kind = np.finfo(dtype)
+    least = kind.tiny if np.issubdtype(dtype, complex) else kind.smallest_subnormal
+    for size in map(float, (least, kind.tiny, 3e-25, 1e-8, 1, 1e30, kind.max)):
+        if float(least) <= size <= float(kind.max):
+            x = np.full((2, 5), size, dtype) * np.array([[1], [-1]], dtype)
+            with np.errstate(over="raise", invalid="raise", divide="raise"):
+                y = l2_normalize(x)[0]
+            assert y.dtype == dtype and np.allclose((y * y).sum(1).real, 1, rtol=0, atol=8 * float(kind.eps))
+    y, backward = l2_normalize(np.zeros((2, 5), dtype))
+    assert (y == 0).all() and np.isfinite(backward(np.ones((2, 5), dtype))).all()
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-3, 1, 1e9])
+def test_l2_normalize_keeps_the_bits_of_the_plain_formula(normal, size):
+    x, dy = ((normal(64, 33) * scale).astype(np.float32) for scale in (size, 1))
+    length = np.sqrt((x * x).sum(-1, keepdims=True))
+    y, backward = l2_normalize(x)
+    assert (y == x / length).all() and (backward(dy) == (dy - y * (dy * y).sum(-1, keepdims=True)) / length).all()
+
+
 @pytest.mark.parametrize("layer", [relu, quick_gelu, gelu, softmax, l2_normalize])
 def test_nan_comes_out_as_nan(layer):
     """A run that went wrong is found by its loss: no layer may swallow a NaN, or trip over it."""

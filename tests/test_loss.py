@@ -133,6 +133,15 @@ def test_siglip_loss(prove, normal, n, e, logit_scale, logit_bias):
 
 @pytest.mark.parametrize("loss, extra", [(clip_loss, ()), (siglip_loss, (np.array(0.0),))])
 def test_features_that_do_not_pair_up(normal, loss, extra):
-    for image, text in (((3, 4), (2, 4)), ((3, 4), (3, 5)), ((4,), (4,))):
-        with pytest.raises(ValueError, match="do not pair up"):
-            loss(normal(*image), normal(*text), np.array(1.0), *extra)
+    image, scale = normal(3, 4), np.array(1.0)
+    for text, said in (
+        (normal(2, 4), r"text_features has shape \(2, 4\), but image_features is \(3, 4\): it must be \(3, 4\)"),
+        (normal(3, 5), r"text_features has shape \(3, 5\), but image_features is \(3, 4\)"),
+        (normal(4), r"text_features is an array of float64 with shape \(4,\); it must be an array \(N, E\)"),
+        ((255 * image).astype(np.uint8), "text_features is an array of uint8"),
+    ):
+        with pytest.raises(ValueError, match=f"^{loss.__name__}: {said}"):
+            loss(image, text, scale, *extra)
+    with pytest.raises(ValueError, match=r"logit_scale is an array .*shape \(5,\); it must be a finite number"):
+        loss(image, image, normal(5), *extra)
+    assert loss(image, image, 1, *extra)[0] == loss(image, image, scale, *extra)[0]

@@ -242,6 +242,24 @@ def test_without_clipping_the_norm_is_not_asked_for(tree):
         assert np.allclose(leaf, theta[name], rtol=1e-12, atol=1e-12), name
 
 
+def test_numbers_with_which_no_step_can_be_taken(tree):
+    params = flat(tree)
+    for name, value in (("beta1", 1), ("beta2", -0.1), ("eps", np.inf), ("weight_decay", "1"), ("ema_decay", np.nan)):
+        with pytest.raises(ValueError, match=f"{name} is {value!r}; it must be a number, at least 0 and"):
+            AdamW(params, **{name: value})
+    with pytest.raises(ValueError, match="params is a dict; it must be a Flat"):
+        AdamW(tree)
+    optimizer, before = AdamW(params), params.vector.copy()
+    for rate in (np.nan, np.float32(np.inf)):
+        with pytest.raises(ValueError, match="lr is .*; it must be( a)? finite"):
+            optimizer.step(params.like(before.copy()), rate)
+    with pytest.raises(ValueError, match="laid out otherwise"):
+        optimizer.step(params.like(before.astype(np.float32)), 0.1)
+    with pytest.raises(ValueError, match="the saved m has None numbers"):
+        optimizer.restore({"params": before + 1})
+    assert (params.vector == before).all() and optimizer.count == 0
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_a_gradient_that_is_not_finite_changes_nothing(tree, wrong):
     optimizer = AdamW(flat(tree), ema_decay=0.9)

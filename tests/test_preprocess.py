@@ -180,3 +180,21 @@ def test_a_picture_that_is_not_finite_is_named(value):
     pictures[2, 1, 3, 3] = value
     with pytest.raises(ValueError, match="picture 2 has values that are not finite"):
         normalize(pictures, CONFIG)
+
+
+def test_what_normalize_does_not_take():
+    for pictures, said in (
+        (np.zeros((2, 3, 8, 8), np.uint8), "normalize: pictures is an array of uint8"),
+        (np.zeros((2, 1, 8, 8)), "they must have 3 channels"),  # and are not repeated for each
+    ):
+        with pytest.raises(ValueError, match=said):
+            normalize(pictures, CONFIG)
+    for change, said in (
+        ({"std": [1, 1, 0]}, "each must be more than 0"),
+        ({"mean": [0, 0, math.nan]}, "three finite numbers"),
+        ({"mean": None}, "mean is None; it must be a list"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            normalize(np.zeros((2, 3, 8, 8)), CONFIG | {"preprocess": CONFIG["preprocess"] | change})
+    with pytest.raises(ValueError, match="resize_mode 'stretch'; it must be one of shortest, squash"):
+        preprocess([], CONFIG | {"preprocess": CONFIG["preprocess"] | {"resize_mode": "stretch"}})

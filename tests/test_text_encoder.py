@@ -109,9 +109,9 @@ def test_the_older_rule_takes_the_largest_id_whichever_it_is(params):
         ([[START, 1, 2]], "no end token .id 19."),
         ([[START, 20, END]], "do not fit a table of 20 rows: this tokenizer"),
         ([[START, -1, END]], "do not fit a table"),
-        ([[START, 1, 1, 1, 1, 1, END]], r"shape \(1, 7\), do not fit.*context length 6"),
-        ([START, 1, END], r"shape \(3,\), do not fit"),
-        ([[18.0, 1.0, 19.0]], "must be integers"),
+        ([[START, 1, 1, 1, 1, 1, END]], r"shape \(1, 7\) do not fit.*context length 6"),
+        ([START, 1, END], r"shape \(3,\); it must be an array \(N, T\) of integers"),
+        ([[18.0, 1.0, 19.0]], "array of float64 with shape .1, 3.; it must be an array .N, T. of integers"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(params, tokens, sentence):

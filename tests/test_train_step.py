@@ -162,3 +162,19 @@ def test_another_loss(images, tokens):
     doubled, gradient_doubled = step(params, micro_batches, VIT, loss=double)
     assert doubled["loss"] == 2 * result["loss"]
     assert all(np.allclose(gradient_doubled[name], 2 * gradient[name], rtol=1e-13, atol=1e-18) for name in gradient)
+
+
+def test_what_is_no_step(images, tokens):
+    params = parameters(VIT)
+    pairs, gradient = [(images(VIT), tokens)], Flat(params)
+    other = Flat(tree_map(lambda leaf: leaf.T.copy() if leaf.ndim == 2 else leaf, params))
+    for micro_batches, into, said in (
+        ([], gradient, "micro-batch 0 must be images"),
+        ([*pairs, images(VIT)], gradient, "micro-batch 1 must be images"),
+        ([(images(VIT)[1:], tokens)], gradient, "as many texts"),
+        (iter(pairs), gradient, "micro_batches is of type list_iterator; it must be a list"),
+        (pairs, params, "gradient is a dict; it must be a Flat"),
+        (pairs, other, "has another shape than the parameter"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            loss_and_gradient(params, micro_batches, VIT, into)

@@ -14,10 +14,12 @@ import warnings
 import numpy as np
 
 from ..backend import array_module
+from ..checks import finite, takes
 
 
+@takes("features_train (N, E) real, features_test (M, E) real")
 def linear_probe(features_train, labels_train, features_test, labels_test, l2=1e-4):
-    """Accuracy of logistic regression on frozen features (N, E), trained to convergence in float64.
+    """Accuracy of logistic regression on frozen features, trained to convergence in float64.
 
     Labels are integers (N,); a test label that training lacks is a miss. scikit-learn's C is 1 / (l2 N).
     l2 may be a list: every fifth training example is then set aside, the value that does best on
@@ -26,17 +28,16 @@ def linear_probe(features_train, labels_train, features_test, labels_test, l2=1e
     Raises ValueError for NaN, shapes that do not fit, fewer than two classes, l2 that is not positive.
     """
     xp = array_module(features_train)
-    x = finite_rows(features_train, "features_train").astype(np.float64)
-    x_test = finite_rows(features_test, "features_test").astype(np.float64)
-    labels, labels_test = xp.asarray(labels_train), xp.asarray(labels_test)
-    if x.shape[1] != x_test.shape[1] or labels.shape != x.shape[:1] or labels_test.shape != x_test.shape[:1]:
-        shapes = f"{x.shape} with labels {labels.shape} to train and {x_test.shape} with {labels_test.shape} to test"
-        raise ValueError(f"Features {shapes} do not fit: one label a row, one width.")
+    x, x_test = finite(features_train, "features_train"), finite(features_test, "features_test")
+    x, x_test = x.astype(np.float64), x_test.astype(np.float64)
+    if max(float(abs(x).max()), float(abs(x_test).max())) > 1e100:
+        raise ValueError("The features have numbers beyond 1e100: divide them by their largest.")
+    labels, labels_test = integers(labels_train, x, "labels_train"), integers(labels_test, x_test, "labels_test")
     classes, y = xp.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError("A linear probe needs training labels of at least two classes.")
-    values = np.atleast_1d(np.asarray(l2, np.float64))
-    if not values.size or not (values > 0).all():
+    values = np.array(l2 if isinstance(l2, (list, tuple, np.ndarray)) else [l2], object).ravel()
+    if not values.size or not all(isinstance(v, (int, float, np.number)) and 0 < v < np.inf for v in values):
         raise ValueError(f"l2 must be positive, not {l2!r:.80}.")
 
     start = xp.zeros((len(classes), x.shape[1] + 1))  # [W b]
@@ -105,13 +106,16 @@ def lbfgs(f, x, tolerance=1e-5, limit=1000, memory=10):
 
 
 def finite_rows(x, what):
-    """x (N, E), at least float32; ValueError unless it is a non-empty matrix of finite numbers."""
-    xp = array_module(x)
-    if getattr(x, "ndim", 0) != 2 or 0 in x.shape or x.dtype.kind not in "fiu":
-        found = f"{getattr(x, 'dtype', type(x).__name__)} of shape {getattr(x, 'shape', '?')}"
-        raise ValueError(f"{what} must be a matrix of numbers with at least one row, not {found}.")
-    x = x.astype(np.result_type(x.dtype, np.float32), copy=False)
-    bad = ~xp.isfinite(x).all(1)
-    if bool(bad.any()):
-        raise ValueError(f"{what} must be finite, but row {int(bad.argmax())} holds NaN or infinity.")
-    return x
+    """x (N, E), at least float32; ValueError where a number is not finite."""
+    return finite(x, what).astype(np.result_type(x.dtype, np.float32), copy=False)
+
+
+def integers(labels, x, what):
+    """The labels (N,) of the rows of x as an array of its library; ValueError where these are not integers."""
+    try:
+        labels = array_module(x).asarray(labels)
+    except (TypeError, ValueError):  # a ragged list, or an array of another library
+        labels = array_module(x).zeros(0)
+    if labels.shape != x.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(f"{what} must hold one integer for each of the {len(x)} rows.")
+    return labels

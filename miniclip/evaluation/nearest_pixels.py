@@ -3,9 +3,11 @@
 import numpy as np
 from PIL import Image
 
+from ..checks import listed, takes
 from ..preprocess import as_pil
 
 
+@takes("side ≥ 1")
 def nearest_pixel_baseline(training, exam, side=16):
     """Nearest neighbour by pixels: the share of `exam` that the nearest training picture answers.
 
@@ -27,11 +29,13 @@ def nearest_pixel_baseline(training, exam, side=16):
     return float((row[likeness.argmax(1)] == exam.answer).mean())
 
 
+@takes("side ≥ 1")
 def pixel_rows(pictures, side):
     """uint8 (N, S, S, 4) -> float32 (N, side*side*3): on white, shrunk, minus the mean colour, of unit length."""
+    pictures = listed(pictures, "pictures")
     rows = np.empty((len(pictures), side * side, 3), np.float32)
     for row, pixels in zip(rows, pictures):
         row[:] = np.asarray(as_pil(pixels).resize((side, side), Image.BOX)).reshape(-1, 3)
     rows -= rows.mean(1, keepdims=True)
-    rows = rows.reshape(len(pictures), -1)
+    rows = rows.reshape(len(pictures), side * side * 3)
     return rows / np.maximum(np.sqrt((rows * rows).sum(1, keepdims=True)), 1e-6)

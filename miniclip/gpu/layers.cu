@@ -120,12 +120,16 @@ __global__ void l2_normalize(const T *__restrict__ x, T *__restrict__ y, A *__re
     if (row >= rows) return;
     x += row * width, y += row * width;
 
-    A squares = 0;
-    for (int i = threadIdx.x; i < width; i += 32) squares += wide(x[i]) * wide(x[i]);
+    // By a power of two near the largest number, as in layers.py: no square vanishes or overflows.
+    A largest = 0, squares = 0;
+    for (int i = threadIdx.x; i < width; i += 32) largest = fmax(largest, fabs(wide(x[i])));
+    largest = warp_max(largest);
+    const A scale = largest > 0 ? ldexp((A)1, ilogb(largest)) : 1;
+    for (int i = threadIdx.x; i < width; i += 32) squares += wide(x[i]) / scale * (wide(x[i]) / scale);
     A length = sqrt(warp_sum(squares));
-    if (length < eps) length += eps;
-    for (int i = threadIdx.x; i < width; i += 32) y[i] = narrow<T>(wide(x[i]) / length);
-    if (threadIdx.x == 0) lengths[row] = length;
+    if (length == 0) length = eps;
+    for (int i = threadIdx.x; i < width; i += 32) y[i] = narrow<T>(wide(x[i]) / scale / length);
+    if (threadIdx.x == 0) lengths[row] = length * scale;
 }
 
 // A warp takes one row: dx = (dy - y sum(dy y)) / |x|, with y = x / |x|.

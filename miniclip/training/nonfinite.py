@@ -9,12 +9,13 @@ from ..model import encode_image, encode_text
 from ..tree import flatten
 
 
-def first_nonfinite(params, micro_batches, config):
+def first_nonfinite(params, micro_batches, config, training=True):
     """The name of the first layer whose output is not finite, "visual.layer2.0.bn1 (batch_norm)" say, or None.
 
     The forward pass is run again while Python tells of every function that returns. A layer is what
     returns (output, backward), and its arguments are found again among the parameters: so the layers
-    need not know that they are watched. Parameters that are not finite themselves come first.
+    need not know that they are watched. Parameters that are not finite themselves come first. training: as for
+    `encode_image`.
     """
     for name, leaf in flatten(params).items():
         if _is_broken(leaf):
@@ -38,7 +39,7 @@ def first_nonfinite(params, micro_batches, config):
             for images, tokens in micro_batches:
                 if _is_broken(images):
                     return "the pictures themselves"
-                encode_image(params, images, config, training=True)
+                encode_image(params, images, config, training)
                 encode_text(params, tokens, config)
                 if found:
                     return found[0]
@@ -57,7 +58,7 @@ def _places(node, name=""):
 
 def _place(value):
     """Where an array's first number stands, for a weight may arrive as its transpose; of anything else, its id."""
-    if hasattr(value, "strides"):
+    if hasattr(value, "strides") and not isinstance(value, type):
         return value.__array_interface__["data"][0] if array_module(value) is np else value.data.ptr
     return id(value)
 

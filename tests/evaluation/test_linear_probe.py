@@ -81,12 +81,18 @@ def test_lbfgs_beats_a_narrow_valley_and_warns_when_cut_short():
     "change, culprit",
     [
         ({"x": np.array([[1.0, np.nan], [2, 2]])}, "features_train must be finite, but row 0"),
-        ({"x": np.zeros((0, 2))}, "features_train must be a matrix"),
-        ({"x": np.zeros((2, 3))}, "do not fit"),
-        ({"y": [0]}, "do not fit"),
+        ({"x": np.zeros((0, 2))}, r"features_train has shape \(0, 2\): it must be \(N, E\) and not empty"),
+        ({"x": np.zeros((2, 3))}, r"features_test has shape \(2, 2\), but features_train is \(2, 3\)"),
+        ({"y": [0]}, "labels_train must hold one integer for each of the 2 rows"),
         ({"y": [1, 1]}, "at least two classes"),
         ({"l2": 0}, "l2 must be positive"),
         ({"l2": []}, "l2 must be positive"),
+        ({"l2": "1"}, "l2 must be positive"),
+        ({"l2": [1.0, np.inf]}, "l2 must be positive"),
+        ({"y": [0.0, 1.0]}, "labels_train must hold one integer"),
+        ({"y": [[0], [1, 2]]}, "labels_train must hold one integer"),
+        ({"x": np.array([[0, 1e200], [1, 0]])}, "numbers beyond 1e100"),
+        ({"x": [[0.0, 1], [1, 0]]}, "features_train is of type list"),
     ],
 )
 def test_bad_input_is_named(change, culprit):

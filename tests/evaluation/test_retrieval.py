@@ -15,8 +15,27 @@ def test_top_k_keeps_the_order_of_equals():
     assert index.tolist() == [[1, 2, 3], [0, 1, 2]] and score.tolist() == [[3, 3, 2], [0, 0, 0]]
     assert top_k(np.arange(300.0) // 100, 250)[0].tolist() == [*range(200, 300), *range(100, 200), *range(50)]
     assert top_k(np.array([5.0, 6]), 9)[0].tolist() == [1, 0]
-    with pytest.raises(ValueError, match="k must be at least 1"):
+    with pytest.raises(ValueError, match="top_k: k is 0; it must be an integer of at least 1"):
         top_k(np.zeros((1, 2)), 0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int8, np.int64, np.float32])
+def test_top_k_wraps_no_integer_around(dtype):
+    least = np.iinfo(dtype).min if np.dtype(dtype).kind in "iu" else 0  # its negative is itself
+    index, score = top_k(np.array([3, least, 7, 7, 1], dtype), 4)
+    assert index.tolist() == [2, 3, 0, 4] and score.tolist() == [7, 7, 3, 1] and score.dtype == dtype
+
+
+def test_scores_that_are_no_numbers_have_no_rank():
+    scores, right = np.array([[0.2, np.nan], [0.5, 0.1]]), np.eye(2, dtype=bool)
+    for use in (lambda: ranks(scores, right), lambda: top_k(scores, 1)):
+        with pytest.raises(ValueError, match="scores must be finite, but row 0 holds NaN or infinity"):
+            use()
+    with pytest.raises(ValueError, match="right is an array of int64 .*; it must be an array .N, K. of True and False"):
+        ranks(np.eye(2), right.astype(np.int64))
+    with pytest.raises(ValueError, match=r"ranks: right has shape \(2, 1\), but scores is \(2, 2\)"):
+        ranks(np.eye(2), right[:, :1])
+    assert ranks(np.eye(2), np.zeros((2, 2), bool)).tolist() == [3, 3]  # none is right
 
 
 @settings(max_examples=100, deadline=None)
@@ -81,7 +100,7 @@ EYE = np.eye(3, dtype=np.float32)
         (EYE, [0, 1, 3], "from 0 to 2"),
         (EYE, [0.0, 1, 2], "one integer"),
         (3 * EYE, None, "text_features must be rows of length 1"),
-        (np.eye(3, 4, dtype=np.float32), None, "width"),
+        (np.eye(3, 4, dtype=np.float32), None, r"text_features has shape \(3, 4\), .*: it must be \(T, 3\)"),
     ],
 )
 def test_retrieval_names_what_does_not_fit(texts, owner, culprit):

@@ -123,6 +123,14 @@ def test_each_layer_in_any_layout(xp, dtype, exact, layout):
     compare(xp, loss.symmetric_cross_entropy, (exact(40, 40),), dtype, layout, factor=1.01)
 
 
+def test_rows_of_any_length_are_made_unit(xp, dtype):
+    sizes = [1e30, 3e-25, 1e-8, 1] if np.dtype(dtype).itemsize > 2 or dtype != np.float16 else [6e4, 1e-6, 1e-3, 1]
+    x = (np.array(sizes)[:, None] * [[1, -1, 1, 1, -1]]).astype(dtype)
+    y, backward = KERNELS[layers.l2_normalize.plain](xp.asarray(x), 1e-12)
+    close(y, np.sign(x.astype(float)) / 5**0.5, dtype)
+    assert np.isfinite(backward(xp.asarray(np.ones(x.shape, dtype))).get().astype(float)[-1]).all()
+
+
 def test_a_row_of_zeros_stays_zeros(xp, dtype, exact):
     x = exact(4, 33)
     x[2] = 0
