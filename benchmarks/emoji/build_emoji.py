@@ -1,9 +1,9 @@
-"""Build the emoji mosaics and emoji.json that ship with miniclip, from the artists' npm packages.
+"""Build the emoji mosaics and emoji.json that ship with miniclip, from the artists' packages.
 
     python benchmarks/emoji/build_emoji.py --out build/emoji       fetch, check, draw, write
-    python benchmarks/emoji/build_emoji.py --tarballs DIR          keep the tarballs in DIR, use those there
+    python benchmarks/emoji/build_emoji.py --tarballs DIR          keep the packages in DIR, use those there
 
-It needs npm and the extra `build` of pyproject.toml.
+It needs npm, Debian's apt-get (for one package; --tarballs does without) and the extra `build` of pyproject.toml.
 
 Every style becomes one mosaic of 64-pixel cells (WebP with alpha), and emoji.json says what stands in
 each cell, what it is called, and which combinations are never trained on. 64 is the size of most
@@ -21,8 +21,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from emoji_packages import SIZE, fetch, normal_code, read_members, read_style
+from emoji_drawings import SIZE, read_style
+from emoji_packages import fetch, normal_code, read_members
 from emoji_sources import NAMES, STYLES
+from openclipart import read_concepts
 from PIL import Image
 
 from miniclip.data.emoji import FOLDER, NEVER_TRAINED
@@ -134,15 +136,18 @@ def mosaic(pictures):
 
 
 def build(folder):
-    """Everything that ships, as {file name: bytes}, from the tarballs in `folder` (fetched when missing)."""
+    """Everything that ships, as {file name: bytes}, from the packages in `folder` (fetched when missing)."""
     emoji, tones = read_names(folder)
-    drawn = {style.name: read_style(style, folder, list(emoji)) for style in STYLES}
+    clipart = next(style for style in STYLES if style.kind == "clipart")
+    others = read_concepts(fetch(clipart.package, folder), clipart.where, emoji)
+    everything = {**emoji, **others}
+    drawn = {style.name: read_style(style, folder, everything if style is clipart else emoji) for style in STYLES}
     concepts = people_concepts(emoji, tones, {name: dict(pictures) for name, pictures in drawn.items()})
     held_out = {codes[i] for k, codes in enumerate(concepts.values()) for i in two_held_out(k)}
     with_tone = {code for codes in tones.values() for code in codes}
     people = [code for codes in concepts.values() for code in codes]
     known = {code for pictures in drawn.values() for code, _ in pictures}
-    wanted = [code for code in emoji if code in known and code not in with_tone] + people
+    wanted = [code for code in emoji if code in known and code not in with_tone] + people + list(others)
     number = {code: i for i, code in enumerate(wanted)}
 
     files, styles = {}, {}
@@ -165,13 +170,14 @@ def build(folder):
             "file": f"{style.name}.webp",
             "sha256": hashlib.sha256(data).hexdigest(),
             "cells": [number[code] for code, _ in ships],
+            **({} if style.role == "train" else {style.role: True}),
         }
     table = []
     for k, (name, codes) in enumerate(concepts.items()):
         cells = [number[code] for code in codes]
         table.append({"name": name, "emoji": cells, "held_out": [cells[i] for i in two_held_out(k)]})
     files["emoji.json"] = as_json(
-        {"size": SIZE, "columns": COLUMNS}, emoji=[emoji[code] for code in wanted], people=table, styles=styles
+        {"size": SIZE, "columns": COLUMNS}, emoji=[everything[code] for code in wanted], people=table, styles=styles
     ).encode()
     return files
 
@@ -192,11 +198,11 @@ def as_json(head, **tables):
 def main(arguments=None):
     """The command line: see the top of this file."""
     parser = argparse.ArgumentParser(
-        description="Build the emoji mosaics from the artists' npm packages.",
+        description="Build the emoji mosaics from the artists' packages.",
         epilog="example: python benchmarks/emoji/build_emoji.py --out build/emoji",
     )
     parser.add_argument("--out", default=FOLDER, type=Path, help="folder to write to (default: the one that ships)")
-    parser.add_argument("--tarballs", type=Path, help="folder where the npm tarballs lie or are kept (default: fetch)")
+    parser.add_argument("--tarballs", type=Path, help="folder where the packages lie or are kept (default: fetch)")
     options = parser.parse_args(arguments)
     if options.tarballs:
         options.tarballs.mkdir(parents=True, exist_ok=True)

@@ -9,16 +9,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Package:
-    """One npm package: its name, the version, and the SHA-256 of the tarball that npm delivers."""
+    """One package: its name, the version, the SHA-256 of the file that is delivered, and who delivers it."""
 
     name: str
     version: str
     sha256: str
+    registry: str = "npm"
 
     @property
-    def tarball(self):
-        """The file name that `npm pack` writes."""
+    def file(self):
+        """The file name that the registry's client writes."""
+        if self.registry == "Debian":
+            return f"{self.name}_{self.version.replace(':', '%3a')}_all.deb"
         return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
+
+    @property
+    def command(self):
+        """The client's command that writes that file into the current folder."""
+        if self.registry == "Debian":
+            return ["apt-get", "download", f"{self.name}={self.version}"]
+        return ["npm", "pack", "--silent", f"{self.name}@{self.version}"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +38,12 @@ class Style:
     kind    "png": a folder of PNG files named by code points
             "svg": an icons.json of SVG bodies under names, which icon_codes.json translates to code points
             "font": one outline font; the pictures are its glyphs in black
-    where   that folder, that table of icon_codes.json, or that font file
+            "clipart": a folder of SVG files, which openclipart.json names
+    where   that folder, that table of icon_codes.json ("names": icons named as emoji are), or that font file
     family  styles of one family descend from each other: where one is held out, none of the others is
             trained on, so that nothing of the held-out artist is seen
     unlike  styles of the family that come first: a picture that repeats one of theirs is left out
+    role    "train"; "optional": trained on only where it is named; "exam": never trained on
     """
 
     package: Package
@@ -42,6 +54,7 @@ class Style:
     licence: str
     family: str
     unlike: tuple = ()
+    role: str = "train"
 
 
 NAMES = Package("emojibase-data", "17.0.0", "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a")
@@ -80,5 +93,15 @@ STYLES = [
           "streamline", "Streamline Emojis", "svg", "streamline", "CC-BY-4.0", "streamline"),
     Style(Package("@misskey-dev/emoji-assets", "17.0.3",
                   "cc91e07c03cda4402f03bf77c73fb3e6aacce1603d51dee935659349b54e7cdb"),
-          "fluent", "Fluent 3D", "png", "package/built/fluent-emoji/", "MIT", "fluent"),
+          "fluent", "Fluent 3D", "png", "package/built/fluent-emoji/", "MIT", "fluent", role="exam"),
+    Style(Package("@iconify-json/emojione-monotone", "1.2.1",
+                  "40b90004bafb406b59266155ef9b7e1dd67bf2947fc8db8d07388776f4d0d04e"),
+          "emojione-mono", "EmojiOne 2, monotone", "svg", "names", "CC-BY-4.0", "emojione", role="optional"),
+    Style(Package("openclipart-svg", "1:0.18+dfsg-19",
+                  "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5", "Debian"),
+          "openclipart", "Openclipart, by hundreds of hands", "clipart", "./usr/share/openclipart/svg/",
+          "public domain", "openclipart", role="optional"),
+    Style(Package("@iconify-json/game-icons", "1.2.4",
+                  "f5758efb34d91c4f50b941f355f16ee73938625e5996fabc25171288404460a4"),
+          "game-icons", "Game-icons.net", "svg", "game-icons", "CC-BY-3.0", "game-icons", role="exam"),
 ]  # fmt: skip

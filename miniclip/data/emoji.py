@@ -16,19 +16,20 @@ import numpy as np
 from PIL import Image
 
 from .dataset import Evaluation, PictureSet, resize_all
+from .emoji_captions import DESCRIPTION_TEMPLATES, PROMPTS, TEMPLATES, captions, descriptions
 
 FOLDER = Path(__file__).parent / "mosaics"
 BUILDER = "python benchmarks/emoji/build_emoji.py"
 NEVER_TRAINED = "fluent"
-TEMPLATES = ["{}", "an emoji of {}", "a drawing of {}"]  # the phrases of `captions`: no others were read
-TAGS_IN_CAPTIONS = 6
 
 
 def emoji_data(styles=None, hold_out_style=None, size=None):
     """The emoji to train on and to be tested on, as (PictureSet, [Evaluation, ...]).
 
-    styles          names of the training styles; None means all outside the held-out style's family
-    hold_out_style  the style of the evaluations; None means Fluent, which no call ever trains on
+    styles          names of the training styles; None means all outside the held-out style's family that the
+                    catalogue does not call optional
+    hold_out_style  the style of the evaluations; None means Fluent. No call ever trains on Fluent or another style
+                    that the catalogue calls an exam
     size            side of the pictures in pixels; None means as stored (64)
 
     "unseen artist" asks for every emoji that the held-out style and a training style draw, without flags and lone
@@ -40,22 +41,36 @@ def emoji_data(styles=None, hold_out_style=None, size=None):
     catalogue = read_catalogue()
     held_out_style = hold_out_style or NEVER_TRAINED
     family = about(held_out_style)["family"]
-    unseen = [name for name in catalogue["styles"] if name == NEVER_TRAINED or about(name)["family"] == family]
-    train_styles = [name for name in catalogue["styles"] if name not in unseen] if styles is None else list(styles)
+    unseen = [name for name, style in catalogue["styles"].items() if "exam" in style or style["family"] == family]
+    usual = [name for name, style in catalogue["styles"].items() if name not in unseen and "optional" not in style]
+    train_styles = usual if styles is None else list(styles)
     if not train_styles:
         raise ValueError("styles is empty; name at least one training style")
     for style in train_styles:
         if style in unseen:
-            raise ValueError(f"the style {style!r} cannot be trained on, for its artist is held out; leave it out")
+            why = "it is an exam" if "exam" in about(style) else "its artist is held out"
+            raise ValueError(f"the style {style!r} cannot be trained on, for {why}; leave it out")
 
     held_out = [i for concept in catalogue["people"] for i in concept["held_out"]]
     people = [i for concept in catalogue["people"] for i in concept["emoji"]]
     trainable = np.setdiff1d(np.arange(len(catalogue["emoji"])), held_out)
     shown, pictures = zip(*[pictures_of(style, trainable, size) for style in train_styles])
     drawn, concept = np.unique(np.concatenate(shown), return_inverse=True)
-    names = [captions(catalogue["emoji"][i]) for i in drawn]
+    entries = [catalogue["emoji"][i] for i in drawn]
+    tags_of = {entry["name"]: entry["tags"] for entry in catalogue["emoji"]}
     style = np.repeat(np.arange(len(train_styles), dtype=np.int64), [len(i) for i in shown])
-    training = PictureSet("emoji", np.concatenate(pictures), concept, names, style, train_styles)
+    training = PictureSet(
+        "emoji",
+        np.concatenate(pictures),
+        concept,
+        [captions(entry) for entry in entries],
+        style,
+        train_styles,
+        named=True,
+        templates=TEMPLATES,
+        descriptions=[descriptions(entry, tags_of) for entry in entries],
+        description_templates=DESCRIPTION_TEMPLATES,
+    )
 
     shown, pictures = pictures_of(held_out_style, np.setdiff1d(drawn, people), size)
     if not len(shown):
@@ -63,7 +78,7 @@ def emoji_data(styles=None, hold_out_style=None, size=None):
         raise ValueError(f"{wanted}; train on more styles")
     choices, answer = np.unique(shown, return_inverse=True)
     names = [catalogue["emoji"][i]["name"] for i in choices]
-    evaluations = [Evaluation("unseen artist", pictures, answer, names, templates=TEMPLATES)]
+    evaluations = [Evaluation("unseen artist", pictures, answer, names, templates=PROMPTS)]
     for style in dict.fromkeys([held_out_style, "twemoji", "noto"]):
         if style == held_out_style or style in train_styles:
             evaluations += unseen_combination(style, size)
@@ -82,17 +97,7 @@ def unseen_combination(style, size=None):
     pictures = read_style(style, size)[[cell_of[choices[row]] for row in answer]]
     names = [catalogue["emoji"][i]["name"] for i in choices]
     candidates = answer[:, None] // 10 * 10 + np.arange(10)
-    return [Evaluation(f"unseen combination: {style}", pictures, answer, names, candidates, TEMPLATES)]
-
-
-def captions(entry):
-    """What a training step may call an emoji: its name alone, in a phrase, with its kind, with one tag."""
-    name = entry["name"]
-    kind = entry["subgroup"].replace("-", " ")
-    tags = [tag for tag in entry["tags"] if tag.lower() not in name.lower().split()][:TAGS_IN_CAPTIONS]
-    with_tone = [name.replace(": ", " with ")] if name.endswith("skin tone") else []
-    phrases = [template.format(name) for template in TEMPLATES]
-    return [*phrases, f"{name}, {kind}", *with_tone, *(f"{name}, {tag}" for tag in tags)]
+    return [Evaluation(f"unseen combination: {style}", pictures, answer, names, candidates, PROMPTS)]
 
 
 def emoji_names():
@@ -113,7 +118,7 @@ def pictures_of(style, wanted, size):
 
 
 def about(style):
-    """What the catalogue says of a style: title, licence, family, file, sha256, cells. ValueError for no such style."""
+    """What the catalogue says of a style, "optional" and "exam" where it is one. ValueError for no such style."""
     styles = read_catalogue()["styles"]
     if style not in styles:
         raise ValueError(f"no emoji style {style!r}; there are {', '.join(styles)}")

@@ -1,5 +1,6 @@
 """The emoji: what is trained on, what never is, and one clear sentence where a file is damaged."""
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -44,8 +45,10 @@ def replace(path, data):
 
 
 def test_names_are_unique():
-    for key in ("char", "code", "name"):
-        assert len({entry[key] for entry in emoji_names()}) == len(emoji_names())
+    for key in ("code", "name"):
+        assert len({entry[key].lower() for entry in emoji_names()}) == len(emoji_names())
+    drawn = [entry["char"] for entry in emoji_names() if entry["group"] != "openclipart"]
+    assert len(set(drawn)) == len(drawn) == 2264 and "" not in drawn
     assert not {entry["group"] for entry in emoji_names()} & {"component", "flags"}
 
 
@@ -67,7 +70,7 @@ def test_counts_and_names(data):
 
 def test_all_that_ships_is_small():
     files = [*emoji.FOLDER.iterdir(), emoji.FOLDER.parent / "DATA_LICENSES"]
-    assert sum(file.stat().st_size for file in files) < 11_000_000
+    assert sum(file.stat().st_size for file in files) < 16_000_000
 
 
 @pytest.mark.parametrize("style", list(emoji.read_catalogue()["styles"]))
@@ -82,18 +85,51 @@ def test_pictures_of_every_style(style, data, shown):
             if code in RED:
                 red, green, blue = pixels[pixels[..., 3] > 200][:, :3].mean(0)
                 assert red > 1.5 * max(green, blue), code
-    # Nothing of Fluent is trained on, nor a held-out combination in any style.
+    # Nothing of an exam is trained on, nor a held-out combination in any style.
     code_of = {entry["name"]: entry["code"] for entry in emoji_names()}
     held_out = {code_of[exam.names[row]] for exam in data[1][1:] for row in exam.answer}
     trained = {code for pixels, code in zip(pictures, codes) if pixels.tobytes() in shown}
-    assert not trained if style == "fluent" else trained and not trained & held_out
+    by_default = not {"exam", "optional"} & set(emoji.about(style))
+    assert bool(trained) == by_default and not trained & held_out
 
 
-@pytest.mark.parametrize("styles", [["fluent"], ["noto", "fluent"]])
-@pytest.mark.parametrize("hold_out_style", [None, "twemoji"])
-def test_training_on_fluent_is_refused(styles, hold_out_style):
-    with pytest.raises(ValueError, match="'fluent' cannot be trained on"):
-        emoji_data(styles, hold_out_style)
+@pytest.mark.parametrize("exam", ["fluent", "game-icons"])
+@pytest.mark.parametrize("hold_out_style", [None, "twemoji", "game-icons"])
+def test_training_on_an_exam_is_refused(exam, hold_out_style):
+    for styles in ([exam], ["noto", exam]):
+        with pytest.raises(ValueError, match=f"'{exam}' cannot be trained on, for it is an exam"):
+            emoji_data(styles, hold_out_style)
+
+
+def test_the_second_exam_is_held_out_as_fluent_is(data, monkeypatch):
+    blank = lambda style, size: np.zeros((len(emoji.about(style)["cells"]), 1, 1, 4), np.uint8)
+    monkeypatch.setattr(emoji, "read_style", blank)  # which pictures, not what is on them
+    training, exams = emoji_data(hold_out_style="game-icons")
+    assert training.styles == data[0].styles and len(training) == len(data[0])
+    assert (exams[0].name, len(exams[0]), len(exams[0].names)) == ("unseen artist", 494, 494)
+    assert [exam.name for exam in exams[1:]] == ["unseen combination: twemoji", "unseen combination: noto"]
+
+
+def test_optional_styles_are_trained_on_where_they_are_named(data):
+    training, exams = emoji_data(["noto", "emojione-mono", "openclipart"], size=8)
+    assert training.styles == ["noto", "emojione-mono", "openclipart"]
+    assert not {"emojione-mono", "openclipart"} & set(data[0].styles)
+    assert not {entry["name"] for entry in emoji_names() if entry["group"] == "openclipart"} & set(exams[0].names)
+    drawings = Counter(training.concept[training.style == 2].tolist())
+    assert len(drawings) == 1412 and sum(drawings.values()) == 2555  # a style may draw one thing more than once
+    with pytest.raises(ValueError, match="'emojione-mono' cannot be trained on, for its artist is held out"):
+        emoji_data(["emojione-mono"], hold_out_style="emojione")
+
+
+def test_names_of_openclipart_are_words_and_stand_behind_the_emoji():
+    others = emoji_names()[2264:]
+    assert {entry["group"] for entry in others} == {"openclipart"}
+    assert "openclipart" not in {entry["group"] for entry in emoji_names()[:2264]}
+    for entry in others:
+        assert re.fullmatch(r"[a-z]+([ ’-][a-z]+)*", entry["name"])
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", entry["subgroup"])
+        assert entry["code"] == "openclipart-" + entry["name"].replace("’", "").replace(" ", "-")
+        assert not {"openmoji", "fluent", "symbola", "tux"} & set(" ".join(entry["tags"]).split())
 
 
 def test_held_out_combinations_are_in_no_caption_and_balanced(data):
