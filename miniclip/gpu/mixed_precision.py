@@ -19,10 +19,10 @@ def half_encoders(dtype, loss_scale=None):
     loss_scale (): what gradients are multiplied with on their way, or None for 1.
     """
 
-    def half_encoders_of(params, config):
+    def half_encoders_of(params, config, trained):
         full = params["logit_scale"].dtype
         weights = {name: leaf if is_statistic(name) else leaf.astype(dtype) for name, leaf in flatten(params).items()}
-        embed = encoders_of(unflatten(weights), config)
+        embed = encoders_of(unflatten(weights), config, trained)
 
         def embed_half(encoder, images, tokens):
             features, backward = embed(encoder, images.astype(dtype), tokens)

@@ -26,12 +26,17 @@ def train(
     resume=False,
     progress=True,
     phases=None,
+    start=None,
+    lower_batch=False,
+    about=None,
+    announce=lambda run: None,
 ):
     """Train CLIP on a PictureSet; returns (CLIP of the averaged parameters, rows of the log).
 
     config: TrainConfig, or None for the default one; evaluations: list of Evaluation, taken every
     config.evaluate_every steps and at the end; threads: int or None for one a processor, no matter for the result;
-    progress: show a bar; phases: a `Phases`, which is told where the time goes. Files in `out`: see run.py.
+    progress: show a bar; phases: a `Phases`, which is told where the time goes; start: None, or a CLIP to fine-tune;
+    lower_batch, about: as for `Run`; announce: called with the `Run` before its first step. Files in `out`: see run.py.
     Raises ValueError for a configuration that does not fit the data or a device that is not there,
     TrainingDiverged, and OutOfMemory, a MemoryError that says what to try.
     """
@@ -43,8 +48,10 @@ def train(
         pool = stack.enter_context(worker_threads(threads))
         try:
             with phase("getting ready"):
-                run = Run(data, config, out, device, resume)
+                run = Run(data, config, out, device, resume, start, lower_batch, about)
                 stack.callback(run.close)
+            config = run.config
+            announce(run)
             if phases:
                 phases.wait_for(run.params.vector)
             speed = Speed(run)

@@ -7,10 +7,13 @@ holds, and why a run that was killed and resumed ends in the same bits as one th
     out/last.safetensors     to resume from
     out/model.safetensors    the model, at the end: what `miniclip.load` reads
     out/log.jsonl            one JSON object a line: numbers of a step, or an evaluation
+    out/start.safetensors    of a fine-tuned model: what it started from
 """
 
 import math
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +22,15 @@ from ..backend import array_module, to_array_on
 from ..checkpoints import read_arrays, save, write_arrays
 from ..evaluation import evaluate
 from ..gpu import GradScaler, Prefetch, compute_dtype, half_encoders
-from ..init import initialize, model_config
 from ..loss import clip_loss
 from ..model import CLIP
 from ..optim import AdamW, learning_rate
-from ..tokenizer import Tokenizer
-from ..train_step import encoders_of, loss_and_gradient
+from ..train_step import encoders_of, loss_and_gradient, trained_branches
 from ..tree import Flat, to_device
 from .batches import Batches, fingerprint
-from .config import TrainConfig
 from .nonfinite import first_nonfinite
-from .run_folder import Log, lock_folder, make_folder
+from .run_folder import Log, check_empty, check_same_run, lock_folder, make_folder
+from .start import in_float32, keep_start, kept_start, new_model, origin
 from .tiled_loss import tiled_clip_loss
 
 LARGE = 8192  # pairs of a batch whose similarity matrix is not held whole
@@ -43,17 +44,28 @@ class Run:
     """A training run that can stop and go on.
 
     data: PictureSet; config: TrainConfig; out: folder; device: "cpu" or "gpu". `resume` goes on from
-    out/last.safetensors where there is one. Raises ValueError when out holds a run and resume is not
-    asked for, or holds one of another configuration or other data.
+    out/last.safetensors where there is one. start: a CLIP to fine-tune, with its own architecture and tokenizer,
+    whatever config says of them; None for a new one or, to resume, the one that out keeps. lower_batch: where there
+    are fewer things than config wants in a batch, take so many. about: what the model's `about` is to say besides.
+    Raises ValueError when out holds a run and resume is not asked for, or holds one of another configuration, other
+    data or another start, and when a part of a new model is to be frozen.
     """
 
-    def __init__(self, data, config, out, device="cpu", resume=False):
-        self.config, self.out, self.device = config, Path(out), device
-        self.tokenizer = Tokenizer.train([text for texts in data.captions for text in texts], config.vocab_size)
-        text = {"vocab_size": self.tokenizer.vocab_size, "context_length": config.context_length}
-        self.model_config = model_config(config.model, **text)
-        self.batches = Batches(data, self.tokenizer, self.model_config, config)
-        self.params = Flat(to_device(initialize(self.model_config, config.seed), device))
+    def __init__(self, data, config, out, device="cpu", resume=False, start=None, lower_batch=False, about=None):
+        self.out, self.device = Path(out), device
+        start = start or (kept_start(self.out) if resume else None)
+        if config.freeze and not start:
+            raise ValueError(f"freeze is {config.freeze!r}; a new model has nothing to keep: say what to start from.")
+        begun = in_float32(start) if start else new_model(data, config)
+        self.tokenizer, self.model_config = begun.tokenizer, begun.config
+        least = replace(config, batch_size=2) if lower_batch else config  # so that none is too large
+        self.batches = Batches(data, self.tokenizer, self.model_config, least)
+        self.positives = self.batches.positives
+        config = replace(config, batch_size=min(config.batch_size, len(self.batches.things)))
+        self.config = self.batches.config = config
+        params = to_device(begun.params, device)
+        self.params = Flat(trained_branches(params, config.freeze))
+        self.frozen = {branch: params[branch] for branch in params if branch not in self.params.tree}
         self.gradient = self.params.like(self.params.vector.copy())
         betas = config.beta1, config.beta2
         rest = config.epsilon, config.weight_decay, config.max_grad_norm, config.ema_decay
@@ -62,24 +74,31 @@ class Run:
         self.scaler = GradScaler(array_module(self.params.vector)) if self.dtype == np.float16 else None
         self.unread, self.numbers = [], {}
         self.identity = {"config": config.to_json(), "data": fingerprint(data)}
-        self.about = {"data": data.name, "config": config.to_json()}
+        self.about = {"data": data.name, "config": config.to_json()} | (about or {})
+        self.about["fingerprint"] = self.identity["data"]
+        if start:
+            self.about["from"] = origin(begun)
+            self.identity["from"] = self.about["from"]["sha256"]
+            for name in ("model", "vocab_size", "context_length"):  # those of a new model
+                del self.about["config"][name]
         make_folder(self.out)
         self.lock = lock_folder(self.out)
         try:
-            self.begin(resume)
+            self.begin(resume, begun if start else None)
         except BaseException:
             self.close()
             raise
 
-    def begin(self, resume):
-        """Start anew, or go on from the last checkpoint."""
-        last, model = self.out / "last.safetensors", self.out / "model.safetensors"
+    def begin(self, resume, start):
+        """Start anew, or from the CLIP `start`, or go on from the last checkpoint."""
+        last = self.out / "last.safetensors"
         if last.exists() and not resume:
             raise ValueError(f"{self.out} holds a run already: go on with --resume, or choose another --out.")
-        if model.exists() and not last.exists():
-            raise ValueError(f"{self.out} holds a model and no run to go on with: choose another --out.")
         if last.exists():
             self.restore(last)
+        else:
+            check_empty(self.out)
+            keep_start(self.out, start)
         self.log = Log(self.out / "log.jsonl", self.step)
         if not last.exists():
             self.checkpoint()
@@ -88,6 +107,11 @@ class Run:
     def step(self):
         """Steps taken."""
         return self.optimizer.count
+
+    @property
+    def tree(self):
+        """All parameters; `params` has those that are trained."""
+        return self.params.tree | self.frozen
 
     def draw(self, map=map):
         """The micro-batches of the next step: pictures on the device, tokens on the host, where their end is found."""
@@ -99,7 +123,8 @@ class Run:
         if self.dtype.itemsize == 2:
             encoders = half_encoders(self.dtype, self.scaler and self.scaler.scale)
         loss = clip_loss if self.config.batch_size < LARGE else tiled_clip_loss
-        arguments = self.params.tree, micro_batches, self.model_config, self.gradient, map, self.config.recompute
+        loss = partial(loss, positives=self.positives(self.step))
+        arguments = self.tree, micro_batches, self.model_config, self.gradient, map, self.config.recompute
         return loss_and_gradient(*arguments, loss, encoders)
 
     def update(self, result, micro_batches, map=map):
@@ -112,11 +137,11 @@ class Run:
         if self.scaler:
             self.scaler.update(norm)  # a step that the scale was too large for is left out
         elif on_cpu and not (np.isfinite(result["loss"]) and np.isfinite(norm)):
-            where = first_nonfinite(self.params.tree, micro_batches, self.model_config) or "the backward pass"
+            where = first_nonfinite(self.tree, micro_batches, self.model_config, config.freeze != "image")
             self.diverged(
                 f"step {self.step + 1}",
                 f"the loss is {result['loss']}, the gradient's norm {norm}; "
-                f"the first numbers that are not finite come from {where}",
+                f"the first numbers that are not finite come from {where or 'the backward pass'}",
             )
         rate = learning_rate(self.step, config.steps, config.learning_rate, config.warmup)
         self.optimizer.step(self.gradient, rate, map, norm)
@@ -147,9 +172,10 @@ class Run:
         self.numbers |= {"tau": float(np.exp(-logit_scale)), "d_logit_scale": steps[-1], "grad_norm": steps[-2]}
 
     def learned_nothing(self):
-        """A sentence where the last loss is still that of guessing which text belongs to a picture, else ""."""
-        loss, guessing = self.numbers.get("loss", 0.0), math.log(self.config.batch_size)
-        if loss < 0.98 * guessing:
+        """A sentence where the last losses are still that of guessing which text belongs to a picture, else ""."""
+        losses, guessing = [row["loss"] for row in self.log.rows if "loss" in row], math.log(self.config.batch_size)
+        loss = min(losses[-3:], default=0.0)  # one small batch alone may be hard
+        if not self.numbers or loss < 0.98 * guessing:
             return ""
         return (
             f"the loss, {loss:.3f}, is that of guessing one of {self.config.batch_size} (ln {self.config.batch_size} = "
@@ -190,12 +216,16 @@ class Run:
     def model(self, averaged=True):
         """The CLIP of this moment: of the averaged parameters, or of those that the next step starts from."""
         flat = self.optimizer.average if averaged else self.params
-        return CLIP(flat.tree, self.model_config, self.tokenizer, self.about | {"step": self.step})
+        return CLIP(flat.tree | self.frozen, self.model_config, self.tokenizer, self.about | {"step": self.step})
 
     def save(self):
         """Write out/model.safetensors; returns the model."""
         clip = self.model()
-        save(clip, self.out / "model.safetensors")
+        try:
+            save(clip, self.out / "model.safetensors")
+        except OSError as error:
+            whole = f"{self.out / 'last.safetensors'} is whole: --resume writes the model again."
+            raise OSError(f"{error} {whole}") from None
         return clip
 
     def close(self):
@@ -212,19 +242,7 @@ class Run:
     def restore(self, path):
         """Go on from a checkpoint. Raises ValueError where it is of another run."""
         state, identity = read_arrays(path)
-        ours = self.identity["config"]
-        try:
-            theirs = TrainConfig.from_json(identity.get("config", identity.get("recipe"))).to_json()
-        except ValueError:
-            raise ValueError(f"{path} is no checkpoint of a training run; choose another --out.") from None
-        changed = [key for key in ours if theirs[key] != ours[key]]
-        changed += ["the training data"] if not changed and identity.get("data") != self.identity["data"] else []
-        if changed:
-            why = " (which pictures of a folder are kept from training follows from what they show)"
-            raise ValueError(
-                f"{path} is of another run: {', '.join(changed)} differ{why * ('the training data' in changed)}. "
-                "Resume with what it was started with, or choose another --out."
-            )
+        check_same_run(path, identity, self.identity)
         there = {name: self.to_device(array) for name, array in state.items() if name != "count"}
         self.optimizer.restore(there | {"count": state["count"]})
         if self.scaler:

@@ -1,16 +1,24 @@
-"""The folder of a run: made, locked against another run, and its log."""
+"""The folder of a run: made, locked against another run, held against what was asked for, and its log."""
 
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
+
+from .config import TrainConfig
+
+FILES = ("last.safetensors", "model.safetensors", "start.safetensors", "log.jsonl")
 
 
 def make_folder(out):
-    """Make the folder of a run. Raises ValueError where that is not possible."""
+    """Make the folder of a run. Raises ValueError where that is not possible, or where its files cannot be files."""
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"the folder {out} cannot be made ({error.strerror}); choose another --out.") from None
+    for path in (Path(out) / name for name in FILES):
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no file, and is in the way of a run: choose another --out.")
 
 
 def lock_folder(out):
@@ -27,10 +35,37 @@ def lock_folder(out):
     return lock
 
 
+def check_empty(out):
+    """Raises ValueError where a folder holds what a run left behind, but no run to go on with."""
+    for name in ("model.safetensors", "log.jsonl"):
+        path = Path(out) / name
+        if path.exists() and path.stat().st_size:
+            what = "a model" if name == "model.safetensors" else "a log"
+            raise ValueError(f"{out} holds {what} and no run to go on with: choose another --out.")
+
+
+def check_same_run(path, theirs, ours):
+    """Raises ValueError where the identity of a checkpoint, {"config", "data", maybe "from"}, is not this run's."""
+    try:
+        config = TrainConfig.from_json(theirs.get("config", theirs.get("recipe"))).to_json()
+    except ValueError:
+        raise ValueError(f"{path} is no checkpoint of a training run; choose another --out.") from None
+    changed = [key for key in ours["config"] if config[key] != ours["config"][key]]
+    changed += ["what it starts from"] if theirs.get("from") != ours.get("from") else []
+    changed += ["the training data"] if not changed and theirs.get("data") != ours["data"] else []
+    if changed:
+        why = " (which pictures of a folder are kept from training follows from what they show)"
+        raise ValueError(
+            f"{path} is of another run: {', '.join(changed)} differ{why * ('the training data' in changed)}. "
+            "Resume with what it was started with, or choose another --out."
+        )
+
+
 class Log:
     """A file of JSON lines, and the same rows in memory, without what was written after `step`.
 
-    Raises ValueError where a line is no row of a log; but the last one may be torn, and is dropped.
+    Raises ValueError where a line is no row of a log; but the last one may be torn, and is dropped. It and `add`
+    raise OSError where the file cannot be written, with what is whole.
     """
 
     def __init__(self, path, step):
@@ -39,8 +74,12 @@ class Log:
         rows = [self.row(line, number) for number, line in enumerate(lines, 1) if line.endswith("\n")]
         self.rows = [row for row in rows if row["step"] <= step]
         beside = path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        os.replace(beside, path)
+        with self.writing():
+            try:
+                beside.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+                os.replace(beside, path)
+            finally:
+                beside.unlink(missing_ok=True)
 
     def row(self, line, number):
         """One line of the file as a dict."""
@@ -58,5 +97,15 @@ class Log:
     def add(self, row):
         """Append one row; it is in the file when this returns."""
         self.rows.append(row)
-        with open(self.path, "a") as file:
+        with self.writing(), open(self.path, "a") as file:
             file.write(json.dumps(row) + "\n")
+
+    @contextmanager
+    def writing(self):
+        """Let an OSError say which file it is about, and what is whole."""
+        try:
+            yield
+        except OSError as error:
+            last = self.path.with_name("last.safetensors")
+            whole = f"{last} is whole: go on from there with --resume" if last.exists() else "no run has begun"
+            raise OSError(f"{self.path} could not be written ({error.strerror or error}); {whole}.") from None
