@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import COLOURS, command, draw, python, refused, sentence
+from commands import COLOURS, command, python, refused, sentence
 from PIL import Image
 
 import miniclip
 from miniclip.cli import main, parser
-from miniclip.commands import evaluate
 from miniclip.training import PRESETS
 
 COMMANDS = ["train", "evaluate", "search", "classify", "gradcheck"]
@@ -59,7 +58,8 @@ def test_help_names_the_commands_and_what_train_takes(capsys):
         "train --device tpu",
         "train --steps many",
         "train --speed 3",
-        "search",
+        "search --style",
+        "search a --head-width wide",
         "classify a.png",
         "classify --labels a,b",
     ],
@@ -69,6 +69,33 @@ def test_what_argparse_refuses(words, capsys):
         main(words.split())
     assert exit.value.code == 2
     assert "usage: python -m miniclip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)])
+def test_help_waits_for_no_library(words):
+    """Nor does `import miniclip`; what is imported later is in reach all the same."""
+    code = (
+        "import sys\n"
+        "heavy = ['numpy', 'PIL', 'tqdm', 'threadpoolctl', 'ftfy', 'regex', 'matplotlib', 'filelock']\n"
+        "sys.modules |= dict.fromkeys(heavy)\n"
+        "import miniclip.cli\n"
+        f"miniclip.cli.main({words + ['--help']})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "usage: python -m miniclip" in done.stdout, done.stderr
+
+
+def test_what_is_imported_when_it_is_first_used():
+    """From a fresh process; dir() knows it before, and a name that is not there is no surprise."""
+    code = (
+        "import miniclip\n"
+        "names = {'load', 'save', 'clip_loss', 'siglip_loss', 'CLIP', 'encode_image', 'encode_text'}\n"
+        "assert names <= set(dir(miniclip)) and not names & set(vars(miniclip))\n"
+        "assert all(callable(getattr(miniclip, name)) for name in names) and names <= set(vars(miniclip))\n"
+        "from miniclip import *\n"
+        "assert load is miniclip.load and not hasattr(miniclip, 'lood')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
 def test_the_former_names_of_two_flags():
@@ -226,67 +253,7 @@ def test_a_reader_that_has_read_enough():
     assert process.returncode in (0, 141) and not errors
 
 
-# ------------------------------------------------------------------------------------------ evaluate, search
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory):
-    """Enough pictures of two classes for some to be kept from training, and a model of them, with seed 3."""
-    folder = tmp_path_factory.mktemp("user") / "many"
-    for colour in ("red", "dark-blue"):
-        (folder / colour).mkdir(parents=True)
-        for i in range(10):
-            draw(folder / colour / f"{i}.png", colour.replace("-", ""), i)
-    out = folder.parent / "run"
-    options = "--seed", 3, "--batch-size", 2, "--evaluate-every", 4
-    assert command("train", "--data", folder, "--out", out, *SHORT, 5, *options) == 0
-    return folder, out
-
-
-def test_evaluate(many, capsys):
-    folder, out = many
-    assert command("evaluate", out, "--data", folder) == 0
-    text = capsys.readouterr().out
-    assert "top-1" in text and "chance" in text and "validation classes" in text
-    assert command("evaluate", out, "--data", folder, "--json") == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert row["n"] == 2 and row["choices"] == 2 and row["chance"] == 0.5
-    assert 0 <= row["top1"] <= row["top5"] == row["ensemble_top5"] == 1
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in log if "loss" not in line] == [4, 5]
-    assert log[-1]["eval/validation classes/ensemble_top1"] == row["ensemble_top1"]
-
-
-def test_evaluate_asks_about_pictures_that_training_did_not_see(many, monkeypatch):
-    """The seed of the training decides which those are."""
-    asked = []
-
-    def load_data(name, seed=0, original=evaluate.load_data, **options):
-        asked.append((name, seed))
-        return original(name, seed=seed, **options)
-
-    monkeypatch.setattr(evaluate, "load_data", load_data)
-    monkeypatch.chdir(many[0].parent)
-    assert command("evaluate", many[1], "--data", "many") == 0
-    assert command("evaluate", many[1]) == 0  # it remembers what it was trained on
-    assert asked == [("many", 3)] * 2
-
-
-def test_evaluate_where_the_pictures_are_not(many, trained, photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    said = refused(capsys, "evaluate", many[1])
-    assert "many" in said and "--data" in said
-    assert "nothing to ask" in refused(capsys, "evaluate", trained[0], "--data", photos)  # three a class: none to spare
-
-
-def test_search(trained, capsys):
-    """Any model can search the emoji, however badly."""
-    assert command("search", "a red thing", "--style", "noto", "--count", 4, "--checkpoint", trained[0]) == 0
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert len(rows) == 4 and all(len(row) == 3 for row in rows)
-    assert len({char for char, _, _ in rows}) == 4 and all(char and not char.isascii() for char, _, _ in rows)
-    scores = [float(score) for _, score, _ in rows]
-    assert scores == sorted(scores, reverse=True) and -1 <= scores[-1] <= scores[0] <= 1
+# ------------------------------------------------------------------------------------------ all of it
 
 
 @pytest.mark.slow

@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 from commands import command, draw, refused, sentence
 
-import miniclip
 from miniclip import model
 from miniclip.checkpoints import read_arrays, write_arrays
-from miniclip.commands import evaluate, search
-from miniclip.commands import train as train_command
 from miniclip.data import Evaluation
 
 TRAIN = "--preset", "shapes", "--steps", 1
@@ -124,11 +121,13 @@ def test_a_gpu_that_is_not_there(trained, photos, tmp_path, capsys, monkeypatch)
 
 
 @pytest.fixture
-def asking(trained, photos, monkeypatch):
+def asking(trained, photos, tmp_path, monkeypatch):
     """The commands that embed a picture."""
     evaluation = Evaluation("two", np.zeros((2, 8, 8, 4), np.uint8), np.arange(2), ["red", "blue"])
-    monkeypatch.setattr(evaluate, "load_data", lambda *_, **__: (None, [evaluation]))
-    monkeypatch.setattr(search, "emoji_pictures", lambda style: (evaluation.pictures, ["1f34e", "1f499"]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("miniclip.data.load_data", lambda *_, **__: (None, [evaluation]))
+    monkeypatch.setattr("miniclip.commands.evaluate.compare", lambda *_, **__: None)
+    monkeypatch.setattr("miniclip.evaluation.index.emoji_pictures", lambda _: (evaluation.pictures, ["1f34e", "1f499"]))
     return (
         ["evaluate", trained[0], "--data", "two"],
         ["search", "a dog", "--style", "noto", "--checkpoint", trained[0]],
@@ -177,7 +176,7 @@ def test_an_interruption(photos, tmp_path, capsys, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_command, "train", interrupt)
+    monkeypatch.setattr("miniclip.training.train", interrupt)
     assert command("train", "--data", photos, "--out", tmp_path / "out") == 130
     assert "--resume" in sentence(capsys.readouterr().err)
 
@@ -215,14 +214,6 @@ def test_bad_checkpoints(case, trained, photos, tmp_path, capsys):
         assert "bad.safetensors" in refused(capsys, *arguments)
 
 
-@pytest.mark.parametrize("about", [{"data": ["photos"]}, {"data": 5, "config": "none"}])
-def test_notes_that_make_no_sense(about, trained, tmp_path, capsys):
-    clip = miniclip.load(trained[0])
-    clip.about = about
-    miniclip.save(clip, tmp_path / "model.safetensors")
-    assert "which is not here; say with --data where it is" in refused(capsys, "evaluate", tmp_path)
-
-
 PICTURES = {  # a file name, and how the file is made
     "lost.png": lambda path: None,
     "letter.png": lambda path: path.write_bytes(b"Dear user"),
@@ -245,6 +236,9 @@ def test_a_picture_that_cannot_be_classified(name, trained, tmp_path, capsys):
         (["--labels", "red"], "--labels names 1 label; give at least two"),
         (["--labels", " , "], "--labels names 0 label"),
         (["--labels", "red,red"], "--labels names 1 label"),
+        (["--labels", "Red,red"], "--labels names 1 label that the model tells from others"),
+        (["--labels", "red,&nbsp;"], "the label '&nbsp;' holds no words"),
+        (["--labels", "red," + "word " * 1000], "tokens, and this model reads at most 22"),
         (["--labels", 'red,"blue'], "--labels is no line of a CSV"),
         (["--labels", "red,blue", "--count", "0"], "--count is 0; it must be at least 1"),
         (["--labels", "red,blue", "--template", "a picture"], "must contain {} exactly once"),
@@ -254,6 +248,7 @@ def test_labels_that_cannot_be(options, said, trained, photos, capsys):
     assert said in refused(capsys, "classify", photos / "red" / "0.png", "--checkpoint", trained[0], *options)
 
 
-def test_search_for_nothing(trained, capsys):
-    said = refused(capsys, "search", "a dog", "--count", 0, "--checkpoint", trained[0])
-    assert "count is 0; it must be at least 1" in said
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_count_of_none(count, trained, capsys):
+    said = refused(capsys, "search", "a dog", "--count", count, "--checkpoint", trained[0])
+    assert f"count is {count}; it must be at least 1" in said

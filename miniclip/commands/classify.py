@@ -7,9 +7,9 @@ import sys
 from glob import glob
 from pathlib import Path
 
-from ..checkpoints import load
-from ..data import open_picture
+from .asking import CHECKPOINT, LOADING, check_text, in_line, load_model, read_picture
 
+BLOCK = 32  # pictures that are asked about together
 CLASSIFY = (
     (
         "pictures",
@@ -19,9 +19,10 @@ CLASSIFY = (
     ("--labels", {"required": True}, """names separated by commas, with quotes as in a CSV: 'a,"salt, pepper"'"""),
     ("--template", {"action": "append"}, 'a prompt such as "a drawing of {}"; may be repeated'),
     ("--count", {"type": int, "default": 5}, "how many to print (default: 5)"),
-    ("--checkpoint", {"default": "emoji"}, "as for evaluate (default: emoji)"),
+    CHECKPOINT,
     ("--json", {"action": "store_true"}, "print JSON"),
     ("--csv", {"action": "store_true"}, "print a table: picture,label,probability"),
+    *LOADING,
 )
 
 
@@ -29,20 +30,15 @@ def run_classify(options):
     """classify: how likely each label is for each picture. Status 2 where one picture cannot be read."""
     if options.count < 1:
         raise ValueError(f"--count is {options.count}; it must be at least 1.")
-    labels = read_labels(options.labels)
-    clip = load(options.checkpoint, device=options.device)
+    labels, names = read_labels(options.labels), find_pictures(options.pictures)
+    clip = load_model(options.checkpoint, options)
+    labels = different(clip, labels, options.template or ["{}"])
     answers, broken = [], []
-    for name in find_pictures(options.pictures):
-        try:
-            picture = read(name)
-        except ValueError as error:
-            broken.append(error)
-            continue
-        chances = clip.classify([picture], labels, options.template)[0].tolist()
-        best = sorted(zip(labels, chances), key=lambda pair: -pair[1])[: options.count]
-        answers.append((name, best))
-        if not options.json and not options.csv:
-            print("\n".join([name, *(f"  {chance:7.2%}  {label}" for label, chance in best)]))
+    for start in range(0, len(names), BLOCK):
+        for name, best in ask(clip, names[start : start + BLOCK], labels, options, broken):
+            answers.append((name, best))
+            if not options.json and not options.csv:
+                print("\n".join([in_line(name), *(f"  {chance:7.2%}  {label}" for label, chance in best)]), flush=True)
     if options.json:
         print(json.dumps([{"picture": name, "labels": dict(best)} for name, best in answers], indent=2))
     if options.csv:
@@ -50,8 +46,24 @@ def run_classify(options):
         table.writerow(["picture", "label", "probability"])
         table.writerows([name, label, f"{chance:.6g}"] for name, best in answers for label, chance in best)
     for error in broken:
-        print(f"miniclip: {error}", file=sys.stderr)
+        print(f"miniclip: {in_line(error)}", file=sys.stderr)
     return 2 if broken else 0
+
+
+def ask(clip, names, labels, options, broken):
+    """Some pictures' (name, the best of [(label, probability)]); what cannot be read is added to `broken`."""
+    from ..evaluation import shrink
+
+    pictures = {}
+    for n, name in enumerate(names):
+        try:
+            pictures[n] = shrink(read_picture(name), clip.config)
+        except ValueError as error:
+            broken.append(error)
+    if not pictures:
+        return
+    for n, chances in zip(pictures, clip.classify(list(pictures.values()), labels, options.template).tolist()):
+        yield names[n], sorted(zip(labels, chances), key=lambda pair: -pair[1])[: options.count]
 
 
 def read_labels(text):
@@ -61,12 +73,23 @@ def read_labels(text):
     except csv.Error as error:
         raise ValueError(f"--labels is no line of a CSV ({error}): a name with a comma stands in quotes.") from None
     labels = [label.strip() for row in rows for label in row if label.strip()]
-    different = list(dict.fromkeys(labels))
-    if len(different) < 2:
-        raise ValueError(f"--labels names {len(different)} label; give at least two, separated by commas.")
-    if len(different) < len(labels):
+    if len(set(labels)) < 2:
+        raise ValueError(f"--labels names {len(set(labels))} label; give at least two, separated by commas.")
+    return labels
+
+
+def different(clip, labels, templates):
+    """Of labels that the model reads as the same ("Cat", "cat") the first. ValueError where it cannot read one."""
+    first = {}
+    for label in labels:
+        for template in templates:
+            check_text(clip, template.replace("{}", label), f"the label {label[:30]!r}")
+        first.setdefault(tuple(clip.tokenizer.encode(label)), label)
+    if len(first) < 2:
+        raise ValueError(f"--labels names {len(first)} label that the model tells from others; give at least two.")
+    if len(first) < len(labels):
         print("miniclip: of labels that are the same, one is asked about.", file=sys.stderr)
-    return different
+    return list(first.values())
 
 
 def find_pictures(names):
@@ -74,29 +97,19 @@ def find_pictures(names):
 
     Raises ValueError for a folder or a pattern without pictures.
     """
-    from PIL import Image
+    from ..data import endings
 
     found = []
     for name in names:
         path = Path(name).expanduser()
         if path.is_dir():
-            Image.init()
-            inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in Image.EXTENSION)
+            files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+            inside = [str(file) for file in files if file.suffix.lower() in endings()]
+        elif name == "-" or path.exists() or not set("*?[") & set(name):
+            inside = [str(path)]
         else:
-            inside = (
-                [str(path)] if name == "-" or path.exists() or not set("*?[") & set(name) else sorted(glob(str(path)))
-            )
+            inside = sorted(glob(str(path)))
         if not inside:
             raise ValueError(f"there is no picture in {name}.")
         found += inside
     return found
-
-
-def read(name):
-    """A picture, turned upright. Raises ValueError where the file cannot be read as one."""
-    if name != "-":
-        return open_picture(name)
-    try:
-        return open_picture(io.BytesIO(sys.stdin.buffer.read()))
-    except ValueError as error:
-        raise ValueError(f"standard input is no picture that can be read: {error.__cause__ or error}") from None

@@ -1,32 +1,40 @@
 """The command `python -m miniclip evaluate`: the zero-shot accuracy of a checkpoint."""
 
 import json
+import os
+import shlex
+import warnings
 from pathlib import Path
 
-from ..checkpoints import load
-from ..data import load_data
-from ..evaluation import evaluate, nearest_pixel_baseline
+from .asking import LOADING, WHICH, load_model
+from .train import USUAL_SIZE
 
-CHECKPOINT = {"default": "emoji"}
+GENERATED = ("emoji", "shapes")
 EVALUATE = (
-    ("checkpoint", {"nargs": "?", **CHECKPOINT}, "emoji (the one that ships), a file, a folder, or the name of a model "
-     "that was downloaded, openai/clip-vit-base-patch32 (default: emoji)"),
+    ("checkpoint", {"nargs": "?", "default": "emoji"}, WHICH),
     ("--data", {}, "as for train (default: what it was trained on)"),
     ("--hold-out", {"metavar": "STYLE"}, "emoji: the style to be tested on (default: fluent)"),
     ("--json", {"action": "store_true"}, "print JSON"),
-)  # fmt: skip
+    *LOADING,
+)
 
 
 def run_evaluate(options):
     """evaluate: accuracy of a checkpoint on the data's zero-shot evaluations."""
-    clip = load(options.checkpoint, device=options.device)
-    name = options.data or str(clip.about.get("data", "emoji"))
-    if not options.data and name not in ("emoji", "shapes") and not Path(name).exists():
-        raise ValueError(f"this model was trained on {name!r}, which is not here; say with --data where it is.")
+    from ..data import load_data
+    from ..evaluation import evaluate, nearest_pixel_baseline
+
+    clip = load_model(options.checkpoint, options)
+    name = options.data or remembered(clip.about)
     # The seed decides which pictures of a folder training did not see.
     config = clip.about.get("config", clip.about.get("recipe"))
     seed = config.get("seed") if isinstance(config, dict) else None
-    data, evaluations = load_data(name, seed=seed if isinstance(seed, int) else 0, hold_out_style=options.hold_out)
+    seed = seed if isinstance(seed, int) and seed >= 0 else 0
+    side = clip.config["vision_cfg"]["image_size"]
+    size = side if side > USUAL_SIZE else None  # as in training
+    data, evaluations = load_data(name, size, seed=seed, hold_out_style=options.hold_out)
+    if options.image_size is None:  # pictures of another size have another fingerprint
+        compare(clip.about, name, data, given=options.data is not None)
     if not evaluations:
         raise ValueError(f"{name} has too few pictures for some to be kept from training, so there is nothing to ask.")
     results = [evaluate(clip, evaluation) for evaluation in evaluations]
@@ -44,3 +52,37 @@ def run_evaluate(options):
         )
         if "nearest_pixels_top1" in row:
             print(f"{'  nearest training picture by pixels':61}{row['nearest_pixels_top1']:7.1%}")
+
+
+def remembered(about):
+    """The data that a model was trained on: a name or a path. Raises ValueError where they are not here."""
+    name = str(about.get("data", "emoji"))
+    if name in GENERATED:
+        return name
+    if not os.path.exists(name):
+        raise ValueError(f"this model was trained on {name[:200]!r}, which is not here; say with --data where it is.")
+    if not isinstance(about.get("fingerprint"), str):
+        warnings.warn(
+            f"of what it was trained on, this model remembers no more than {name!r}: taking {Path(name).resolve()}; "
+            "if that is another, say with --data where they are."
+        )
+    return name
+
+
+def compare(about, name, data, given):
+    """Say so where these are not the data that a model was trained on, for then the exam may hold what it has seen.
+
+    Raises ValueError for a folder that nobody named.
+    """
+    from ..training import fingerprint
+
+    if about.get("fingerprint", "") in ("", fingerprint(data)):
+        return
+    if not given and name not in GENERATED:
+        raise ValueError(
+            f"{name} does not hold the pictures, with the captions, that this model was trained on, and it may have "
+            f"seen some that it would be asked about: say --data {shlex.quote(name)} to evaluate it all the same."
+        )
+    trained = str(about.get("data", ""))[:200]
+    other = f"{trained}, as it was then" if trained == name else trained
+    warnings.warn(f"these are not the pictures it was trained on, and it may have seen some of them: {other}")

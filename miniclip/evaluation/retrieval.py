@@ -8,6 +8,7 @@ Scores closer than TIE are equal, for a float32 encoder repeats itself only to a
 import numpy as np
 
 from ..backend import array_module
+from ..checks import finite, takes
 from .linear_probe import finite_rows
 
 TIE = 1e-6
@@ -22,6 +23,7 @@ def unit_rows(x, what):
     return x
 
 
+@takes("a (N, E) real, b (K, F) real")
 def cosines(a, b, what_a, what_b):
     """a bᵀ (N, K) for unit rows a (N, E) and b (K, E), both checked."""
     a, b = unit_rows(a, what_a), unit_rows(b, what_b)
@@ -31,32 +33,34 @@ def cosines(a, b, what_a, what_b):
     return a @ b.T
 
 
+@takes("scores (N, K) real, right (N, K) bool")
 def ranks(scores, right):
-    """Rank (N,) of the best right candidate in each row of scores (N, K); right is (N, K) bool.
+    """Rank (N,) of the best right candidate in each row of scores; K + 1 where none is right.
 
-    Ties count against it (see the top); other right candidates do not stand in its way.
+    Ties count against it (see the top); other right candidates do not stand in its way. Raises ValueError where a
+    score is not finite.
     """
-    xp = array_module(scores)
+    xp, scores = array_module(scores), finite(scores, "scores")
     best = xp.where(right, scores, -xp.inf).max(1, keepdims=True)
     return 1 + ((scores >= best - TIE) & ~right).sum(1)
 
 
+@takes("scores (..., K) real, k ≥ 1")
 def top_k(scores, k=5):
-    """The k best of each row of scores (..., K): indices (..., k) and their scores, best first.
+    """The k best of each row of scores: indices (..., k) and their scores, best first.
 
-    Equal scores keep their order. Where k exceeds K, all K come back. Raises ValueError for k < 1.
+    Equal scores keep their order. Where k exceeds K, all K come back. Raises ValueError where a score is not finite.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}.")
-    xp = array_module(scores)
-    best = xp.argsort(-scores, axis=-1, kind="stable")[..., :k]
+    xp, backwards = array_module(scores), finite(scores, "scores")[..., ::-1]  # −scores would wrap around
+    best = scores.shape[-1] - 1 - xp.argsort(backwards, axis=-1, kind="stable")[..., : -k - 1 : -1]
     return best, xp.take_along_axis(scores, best, axis=-1)
 
 
+@takes("image_features (N, E) real, text_features (T, E) real")
 def retrieval(image_features, text_features, image_of_text=None):
     """Find a picture's text among all texts, and a text's picture among all pictures.
 
-    image_features (N, E), text_features (T, E): unit rows. image_of_text (T,): which image each text
+    image_features, text_features: unit rows. image_of_text (T,): which image each text
     describes, so that one may have several (Flickr8k has five); None: text i describes image i.
     -> {"image_to_text": {"R@1", "R@5", "R@10", "median_rank"}, "text_to_image": {the same}}
     From a picture, the best of its texts counts and the others are not in its way. A picture that no
@@ -68,7 +72,10 @@ def retrieval(image_features, text_features, image_of_text=None):
     if image_of_text is None and len(texts) != len(images):
         unequal = f"{len(images)} images and {len(texts)} texts are no pairs"
         raise ValueError(f"{unequal}: say in image_of_text which image each text describes.")
-    owner = everyone if image_of_text is None else np.asarray(image_of_text)
+    try:
+        owner = everyone if image_of_text is None else np.asarray(image_of_text)
+    except (TypeError, ValueError):  # a ragged list, or an array of the graphics card
+        owner = np.zeros(0)
     if owner.shape != (len(texts),) or owner.dtype.kind not in "iu" or owner.min() < 0 or owner.max() >= len(images):
         wanted = f"one integer from 0 to {len(images) - 1} for each of the {len(texts)} texts"
         raise ValueError(f"image_of_text must hold {wanted}.")
@@ -91,13 +98,17 @@ def _recall(queries, gallery, query_image, gallery_image, block=256):
     return {**{f"R@{k}": float((found <= k).mean()) for k in (1, 5, 10)}, "median_rank": float(xp.median(found))}
 
 
+@takes("count ≥ 1")
 def search(clip, query, pictures, count=10):
-    """The pictures that fit a text best: indices (count,) and cosines (count,), best first.
+    """The pictures that fit a query best: indices (count,) and cosines (count,), best first.
 
-    query: one string. pictures: their unit features (M, E), or uint8 (M, H, W, 3 or 4), or PIL images.
+    query: one string, or the unit features (1, E) of words or of a picture. pictures: their unit features (M, E), or
+    uint8 (M, H, W, 3 or 4), or PIL images.
     """
-    if not isinstance(query, str):
-        raise ValueError(f"The query must be one string, not {str(query)[:80]!r}.")
+    if isinstance(query, str):
+        query = clip.encode_text([query])
+    elif getattr(query, "ndim", 0) != 2 or len(query) != 1:
+        raise ValueError(f"The query must be one string, or features of shape (1, E), not {str(query)[:80]!r}.")
     features = pictures if getattr(pictures, "ndim", 0) == 2 else clip.encode_image(pictures)
-    scores = cosines(clip.encode_text([query]), features, "The query's features", "the pictures' features")
+    scores = cosines(query, features, "The query's features", "the pictures' features")
     return top_k(scores[0], count)

@@ -1,0 +1,21 @@
+"""What commands there are: each with a sentence and an example. Its flags stand in a file of its name.
+
+Every file imports what its command needs when it runs, so that --help waits for no NumPy.
+"""
+
+COMMANDS = {
+    "train": ("Train CLIP and evaluate it zero-shot.", "--data photos/ --out runs/photos"),
+    "evaluate": ("Zero-shot accuracy of a checkpoint.", "emoji"),
+    "search": (
+        "Find pictures, emoji or those in a folder, by a description or by a picture. Each comes with its cosine "
+        "similarity: of the embeddings of the query and of the picture, from -1 to 1; 1 is the same direction.",
+        '"yellow fruit" --data photos/',
+    ),
+    "classify": ("Name a picture, given the possible names.", 'picture.png --labels "a dog,a cat,a red car"'),
+    "gradcheck": (
+        "Prove a backward pass of yours, or every one of the library, against its forward pass, by the complex step "
+        "and central differences. Exit status 0: all are right; 1: one is wrong or could not be checked; 2: bad use, "
+        "or an exception.",
+        "homework.py::batchnorm --shape x=4x5 --shape gamma=5",
+    ),
+}
