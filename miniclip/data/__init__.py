@@ -5,5 +5,5 @@ from .dataset import Evaluation, PictureSet, resize_all
 from .emoji import emoji_data, emoji_names, emoji_pictures
 from .folder import folder_data
 from .load import load_data
-from .pictures import open_picture
+from .pictures import endings, open_picture
 from .shapes import shapes_data

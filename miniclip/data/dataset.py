@@ -18,9 +18,14 @@ class PictureSet:
     name: str
     pictures: np.ndarray  # uint8 (M, S, S, 4), RGBA with straight (not premultiplied) alpha
     concept: np.ndarray  # int64 (M,): which thing a picture shows, 0 <= concept < K
-    captions: list  # K lists of text; the first of each is the plain name. No caption stands in two lists.
+    captions: list  # K lists of text, each of which tells the thing from all others
     style: np.ndarray | None = None  # int64 (M,): who drew it, an index into `styles`
     styles: list = field(default_factory=list)  # their names
+    family: np.ndarray | None = None  # int64 (K,): things of one number are easily confused, and learned side by side
+    named: bool = False  # whether the first of each list of captions is the plain name
+    templates: list = field(default_factory=lambda: ["{}"])  # phrases with one {}, in which a caption may stand
+    descriptions: list = field(default_factory=list)  # K lists of text that may be true of other things too, or none
+    description_templates: list = field(default_factory=lambda: ["{}"])
 
     def __post_init__(self):
         count = check_pictures(self.name, self.pictures)
@@ -34,7 +39,15 @@ class PictureSet:
             for text in texts:
                 if owner.setdefault(text, k) != k:
                     both = f"the caption {text!r} stands for concepts {owner[text]} and {k}"
-                    raise ValueError(f"{self.name}: {both}; a caption must mean one thing")
+                    raise ValueError(f"{self.name}: {both}; put it into their descriptions")
+        if self.descriptions and len(self.descriptions) != len(self.captions):
+            lists = f"{len(self.descriptions)} lists of descriptions and {len(self.captions)} of captions"
+            raise ValueError(f"{self.name}: {lists}; there must be as many, or none")
+        templates = [*self.templates, *self.description_templates]
+        check_templates(self.name, templates)
+        for template in templates:  # so that the tokens of a caption are the same in each
+            if "{}" not in template.split():
+                raise ValueError(f"{self.name}: in the template {template!r}, {{}} must stand between spaces")
 
     def __len__(self):
         return len(self.pictures)
@@ -70,9 +83,7 @@ class Evaluation:
             raise ValueError(
                 f"{self.name}: there is {choices} name to choose from, which is no test; give at least two"
             )
-        for template in self.templates:
-            if template.count("{}") != 1:
-                raise ValueError(f"{self.name}: the template {template!r} must hold {{}} exactly once")
+        check_templates(self.name, self.templates)
 
     def __len__(self):
         return len(self.pictures)
@@ -83,6 +94,13 @@ def check_pictures(name, pictures):
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[2:] != (pictures.shape[1], 4):
         raise ValueError(f"{name}: pictures must be uint8 (M, S, S, 4), not {pictures.dtype} {pictures.shape}")
     return len(pictures)
+
+
+def check_templates(name, templates):
+    """ValueError unless each template holds {} exactly once."""
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ValueError(f"{name}: the template {template!r} must hold {{}} exactly once")
 
 
 def check_indices(what, indices, count, into, table, ndim=1):

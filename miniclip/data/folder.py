@@ -58,10 +58,10 @@ def folder_data(path, size=64, seed=0, validation=0.1):
     for remark in remarks:
         warnings.warn(f"{folder}: {remark}", stacklevel=3)
     learned, left = _training_first(pictures, asked)
-    training = PictureSet(folder.resolve().name, learned, concept, captions)
+    kind, prompts = ("captions", ["{}"]) if table else ("classes", PROMPTS)
+    training = PictureSet(folder.resolve().name, learned, concept, captions, named=not table, templates=prompts)
     if not known.any() or len(names) < 2:
         return training, []
-    kind, prompts = ("captions", ["{}"]) if table else ("classes", PROMPTS)
     return training, [Evaluation(f"validation {kind}", left[known], answer[known], names, None, prompts)]
 
 
@@ -101,8 +101,7 @@ def _split_classes(classes, contents, asked, remarks):
     if twice := len({*zip(contents, classes)}) - len(set(contents)):
         remarks.append(f"pictures that stand in more than one class: {twice}")
     number = np.array([learned.get(name, -1) for name in classes], np.int64)
-    captions = [[prompt.format(name) for prompt in PROMPTS] for name in learned]
-    return (number[~asked], captions), (number[asked], list(learned))
+    return (number[~asked], [[name] for name in learned]), (number[asked], list(learned))
 
 
 def _training_first(pictures, asked):

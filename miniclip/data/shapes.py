@@ -50,13 +50,15 @@ def shapes_data(size=32, pictures=6000, seed=0):
     rng, rng_one, rng_two = (np.random.default_rng([seed, part]) for part in range(3))
     seen = [pair for pair in PAIRS if pair not in HELD_OUT]
     singles = [(size_word, pair) for pair in seen for size_word in SIZES]
-    doubles = [_two(rng, seen, seen) for _ in range(max(1, pictures // 4))]
-    scenes = list(dict.fromkeys(singles + doubles))
+    families = [[scene] for scene in singles]
+    families += [_exchanged(_two(rng, seen, seen), seen) for _ in range(max(1, pictures // 16))]
+    scenes = {scene: number for number, family in enumerate(families) for scene in family}
+    family, scenes = np.array(list(scenes.values())), list(scenes)
     concept = np.arange(pictures) % len(singles)
     half = pictures // 2
     concept[half:] = len(singles) + np.arange(pictures - half) % (len(scenes) - len(singles))
     drawn = _draw_all([scenes[k] for k in concept], size, rng)
-    training = PictureSet("shapes", drawn, concept, [captions(scene) for scene in scenes])
+    training = PictureSet("shapes", drawn, concept, [captions(scene) for scene in scenes], family=family)
     return training, [_ask_one(rng_one, size), _ask_two(rng_two, size, seen)]
 
 
@@ -115,6 +117,15 @@ def _two(rng, firsts, seconds):
         first, second = firsts[rng.integers(len(firsts))], seconds[rng.integers(len(seconds))]
         if first[0] != second[0] and first[1] != second[1]:
             return (str(rng.choice(list(SIZES))), first, str(rng.choice(list(RELATIONS))), second)
+
+
+def _exchanged(scene, seen):
+    """A scene of two shapes, and those that exchange its shapes, its colours or both: one set of words."""
+    size, (colour, shape), relation, (colour_2, shape_2) = scene
+    both = (size, (colour_2, shape_2), relation, (colour, shape))
+    colours = (size, (colour_2, shape), relation, (colour, shape_2))
+    shapes = (size, (colour, shape_2), relation, (colour_2, shape))
+    return [other for other in (scene, both, colours, shapes) if other[1] in seen and other[3] in seen]
 
 
 def _ask_one(rng, size, each=40):

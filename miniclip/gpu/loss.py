@@ -2,11 +2,17 @@
 
 import numpy as np
 
+from ..loss import symmetric_cross_entropy as either
 from .launch import by_column, by_row, chunks_of, contiguous, launcher
 
 
-def symmetric_cross_entropy(similarity):
-    """As loss.symmetric_cross_entropy. similarity (N, N) -> L (); backward() -> G (N, N)."""
+def symmetric_cross_entropy(similarity, positives=None):
+    """As loss.symmetric_cross_entropy, and it itself where positives are given.
+
+    similarity (N, N) -> L (); backward() -> G (N, N).
+    """
+    if positives is not None:
+        return either.plain(similarity, positives)
     launch, xp, real = launcher("loss", similarity)
     (s,) = contiguous(similarity.dtype, similarity)
     n = len(s)

@@ -16,10 +16,11 @@ from ..preprocess import normalize
 class Batches:
     """Micro-batches of training pairs, drawn anew for each step.
 
-    data: PictureSet. `batches(step, map)` -> list of (images (n, 3, S, S) float32, tokens (n, T)). In a
-    batch no concept comes twice, nor do two that share a caption once it is tokens ("Cat" and "cat", or texts that
-    are cut to one beginning): the second picture would be called a wrong match and is none. `things` numbers what
-    must not come twice. Raises ValueError when there are fewer than two things, or fewer than a batch.
+    data: PictureSet. `batches(step, map)` -> list of (images (n, 3, S, S) float32, tokens (n, T)), and
+    `batches.positives(step)` says which texts of that batch are true of which pictures. In a batch no concept comes
+    twice, nor do two that share a caption once it is tokens ("Cat" and "cat", or texts that are cut to one beginning).
+    `things` numbers what must not come twice. Raises ValueError when there are fewer than two things, or fewer than a
+    batch.
     """
 
     def __init__(self, data, tokenizer, model_config, config):
@@ -27,15 +28,19 @@ class Batches:
         self.size = model_config["vision_cfg"]["image_size"]
         self.parts = Augmentation(**config.augmentation)
         self.pictures = resize_all(data.pictures, self.size)
-        length = model_config["text_cfg"]["context_length"]
-        self.tokens = [tokenizer(texts, length) for texts in data.captions]
-        self.concept, thing = data.concept, things_of(self.tokens)[data.concept]
+        self.concept = data.concept
+        self.texts = Texts(data, tokenizer, model_config["text_cfg"]["context_length"], config)
+        thing = things_of(self.texts.captions)[data.concept]
         # The pictures of thing k: drawings[starts[k]:starts[k] + counts[k]].
         self.drawings = np.argsort(thing, kind="stable")
         self.counts = np.bincount(thing, minlength=len(data.captions))
         self.starts = np.cumsum(self.counts) - self.counts
         self.things = np.flatnonzero(self.counts)
-        self.share = self.counts[self.things] / len(thing) if config.by_picture else None
+        family = np.arange(len(self.counts)) if data.family is None else data.family
+        _, family = np.unique(family[self.things], return_inverse=True)
+        self.families = np.split(self.things[np.argsort(family, kind="stable")], np.cumsum(np.bincount(family))[:-1])
+        share = [self.counts[family].mean() for family in self.families]  # of each of its things, drawn together
+        self.share = np.divide(share, sum(share)) if config.by_picture else None
         if len(self.things) < 2:
             raise ValueError(
                 f"{data.name} has {len(self.things)} caption to learn; a contrast needs at least two that differ."
@@ -46,18 +51,38 @@ class Batches:
                 f"{data.name}; choose a batch of at most {len(self.things)}."
             )
 
+    def draw(self, step):
+        """The pairs of a step: drawings (N, 2), of one thing each, tokens (N, T), and which texts name many things.
+
+        Their order is random: sorted by anything that a caption shows, as its length, the norms of a micro-batch of
+        pictures would give away a part of the answer.
+        """
+        rng = np.random.default_rng([self.config.seed, step])
+        count = min(self.config.batch_size, len(self.families))
+        families = rng.choice(len(self.families), count, replace=False, p=self.share)
+        things = np.concatenate([self.families[family] for family in families])[: self.config.batch_size]
+        drawn = rng.integers(0, self.counts[things, None], (len(things), 2))
+        drawings = self.drawings[self.starts[things, None] + drawn]
+        tokens, owners = self.texts.draw(self.concept[drawings[:, 0]], rng)
+        return drawings, tokens, owners
+
+    def positives(self, step):
+        """Which texts are true of which pictures, as `loss.true_entries` takes it; None for each of its own alone."""
+        if not self.texts.descriptions or not self.config.descriptions:
+            return None
+        drawings, _, owners = self.draw(step)
+        rows = [np.arange(len(drawings))]
+        columns = rows[:]
+        concepts = self.concept[drawings[:, 0]]
+        for column, true in owners.items():
+            also = np.flatnonzero(np.isin(concepts, list(true)))
+            rows.append(also)
+            columns.append(np.full(len(also), column))
+        return np.unique([np.concatenate(rows), np.concatenate(columns)], axis=1)
+
     def __call__(self, step, map=map):
         config = self.config
-        rng = np.random.default_rng([config.seed, step])
-        things = rng.choice(self.things, config.batch_size, replace=False, p=self.share)
-        drawn = rng.integers(0, self.counts[things, None], (config.batch_size, 2))
-        drawings = self.drawings[self.starts[things, None] + drawn]
-        concepts = self.concept[drawings[:, 0]]
-        texts = [0 if rng.random() < config.plain_names else rng.integers(len(self.tokens[k])) for k in concepts]
-        tokens = np.stack([self.tokens[k][text] for k, text in zip(concepts, texts)])
-        # Texts of one length into one micro-batch: what is shorter than the longest is only padding.
-        order = np.argsort((tokens != 0).sum(1), kind="stable")
-        tokens, drawings = tokens[order], drawings[order]
+        drawings, tokens, _ = self.draw(step)
 
         def micro_batch(rows):
             # Each micro-batch has its own random numbers, so it does not matter which thread draws them first.
@@ -78,23 +103,82 @@ class Batches:
         )
 
 
-def things_of(tokens):
-    """Which concepts are one thing, int64 (K,): those linked by a row in both of their tokens, K arrays (n, T)."""
-    thing, owner = list(range(len(tokens))), {}
+class Texts:
+    """The texts of a PictureSet as ids, and one drawn for each picture of a batch.
+
+    captions, descriptions: for each concept a list of tuples of ids, without start and end.
+    """
+
+    def __init__(self, data, tokenizer, length, config):
+        self.length, self.config, self.named = length, config, data.named
+        self.start, self.end = tokenizer.start_token, tokenizer.end_token
+        self.comma = tokenizer.encode(",")
+
+        def cut(texts):
+            return [tuple(row[1 : row.tolist().index(self.end)].tolist()) for row in tokenizer(texts, length)]
+
+        def frames(templates):
+            return [[tokenizer.encode(part) for part in template.split("{}")] for template in templates]
+
+        self.captions, self.descriptions = [cut(texts) for texts in data.captions], list(map(cut, data.descriptions))
+        self.templates, self.description_templates = frames(data.templates), frames(data.description_templates)
+        self.owners = {}
+        for k, texts in enumerate(self.descriptions):
+            for text in texts:
+                self.owners.setdefault(text, set()).add(k)
+
+    def draw(self, concepts, rng):
+        """One text for each of N concepts: tokens (N, T), and {row: the set of all concepts that it is true of}."""
+        rows, owners = [], {}
+        for row, (k, kind) in enumerate(zip(concepts, rng.random(len(concepts)))):
+            plain = self.named and kind < self.config.plain_names
+            describe = kind >= 1 - self.config.descriptions and self.descriptions and self.descriptions[k]
+            if describe:
+                count = min(len(self.descriptions[k]), 1 + int(rng.integers(3) * rng.integers(2)))
+                some = [self.descriptions[k][i] for i in rng.permutation(len(self.descriptions[k]))[:count]]
+                owners[row] = set.intersection(*(self.owners[text] for text in some))
+                text = sum(([*self.comma, *text] for text in some[1:]), list(some[0]))
+                frames = self.description_templates
+            else:
+                text = self.captions[k][0 if plain else rng.integers(len(self.captions[k]))]
+                frames = self.templates
+            before, after = ([], []) if plain else frames[rng.integers(len(frames))]
+            rows.append(self.tokens([*before, *text, *after]))
+        return np.stack(rows), owners
+
+    def tokens(self, ids):
+        """int64 (T,): what the text encoder reads of a text's ids, cut where they are too many."""
+        tokens = np.zeros(self.length, np.int64)
+        ids = [self.start, *ids][: self.length - 1]
+        tokens[: len(ids) + 1] = *ids, self.end
+        return tokens
+
+
+def things_of(captions):
+    """Which concepts are one thing, int64 (K,): those linked by a text in both of their K lists."""
+    thing, owner = list(range(len(captions))), {}
 
     def root(k):
         while thing[k] != k:
             k = thing[k] = thing[thing[k]]
         return k
 
-    for k, rows in enumerate(tokens):
-        for row in rows:
-            thing[root(k)] = root(owner.setdefault(row.tobytes(), k))
+    for k, texts in enumerate(captions):
+        for text in texts:
+            thing[root(k)] = root(owner.setdefault(text, k))
     return np.array([root(k) for k in range(len(thing))], np.int64)
+
+
+def texts_of(data):
+    """All texts of a PictureSet, to learn a vocabulary from: list of str."""
+    return [text for lists in (data.captions, data.descriptions) for texts in lists for text in texts] + [
+        template.replace("{}", " ") for template in (*data.templates, *data.description_templates)
+    ]
 
 
 def fingerprint(data):
     """A number that tells one set of training data from another, for a run that goes on."""
     digest = hashlib.sha256(np.ascontiguousarray(data.pictures))
-    digest.update(data.concept.tobytes() + json.dumps(data.captions).encode())
+    words = [data.captions, data.templates, data.descriptions, data.description_templates]
+    digest.update(data.concept.tobytes() + json.dumps(words).encode())
     return digest.hexdigest()

@@ -38,7 +38,8 @@ class TrainConfig:
     augment_strength: float = 1.0  # 0 is none
     augmentation: dict = field(default_factory=dict)  # parts of it that differ from data.augment's
     mix: float = 0.0  # share of pictures mixed out of two styles' drawings of one thing
-    plain_names: float = 0.5  # share of captions that are the bare name
+    plain_names: float = 0.5  # share of captions that are the bare name, where things have one
+    descriptions: float = 0.0  # share of captions that do not name the thing, where there are such; see PictureSet
     by_picture: bool = False  # draw all pictures equally often; else all concepts, however many pictures
     vocab_size: int = 1536  # tokens learned from the captions
     context_length: int = 24  # tokens a text may have
@@ -48,6 +49,7 @@ class TrainConfig:
     recompute: bool = False  # forget activations and run micro-batches again: less memory, a third more time
     precision: str = "float32"  # of the encoders: float32, tf32, bfloat16 or float16 (see gpu/precision.py)
     seed: int = 0
+    freeze: str = ""  # the encoder that stays as it is, "image" or "text": for fine-tuning
 
     def __post_init__(self):
         least = {"steps": 1, "batch_size": 2, "micro_batch": 1, "checkpoint_every": 1, "log_every": 1, "seed": 0}
@@ -64,15 +66,20 @@ class TrainConfig:
         for name in ("weight_decay", "warmup", "evaluate_every", "augment_strength"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0, and finite.")
-        for name in ("mix", "plain_names"):
+        for name in ("mix", "plain_names", "descriptions"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share, between 0 and 1.")
+        if self.plain_names + self.descriptions > 1:
+            both = f"{self.plain_names} and {self.descriptions}"
+            raise ValueError(f"plain_names and descriptions are {both}; they are shares of one whole, at most 1.")
         parts = [part.name for part in fields(Augmentation)]
         if unknown := set(self.augmentation) - set(parts):
             raise ValueError(f"augmentation has no part {min(unknown)!r}; it has {', '.join(parts)}.")
         for name, choices in (("model", MODELS), ("precision", PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"there is no {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
+        if self.freeze not in ("image", "text", ""):
+            raise ValueError(f"freeze is {self.freeze!r}; it must be 'image' or 'text', or '' for neither.")
 
     def to_json(self):
         """A dict that JSON can hold."""
@@ -83,6 +90,7 @@ class TrainConfig:
         """What `to_json` described, by this version or one with other names. Raises ValueError for anything else."""
         if isinstance(description, dict):
             description = {FORMER_NAMES.get(name, name): value for name, value in description.items()}
+            description = {"freeze": "", "descriptions": 0.0} | description  # which earlier versions did not have
             if set(description) == {known.name for known in fields(cls)}:
                 with suppress(TypeError):  # a word where a number belongs
                     return cls(**description)

@@ -3,8 +3,8 @@
 The equations are those of loss.py. With Rᵢ = Σⱼ exp(Sᵢⱼ − rᵢ), rᵢ the largest score of row i, and Cⱼ, cⱼ the same
 of column j,
 
-    L = Σᵢ (log Rᵢ − (Sᵢᵢ − rᵢ) + log Cᵢ − (Sᵢᵢ − cᵢ)) / 2N
-    Pᵢⱼ = exp(Sᵢⱼ − rᵢ) / Rᵢ        Qᵢⱼ = exp(Sᵢⱼ − cⱼ) / Cⱼ        G = (P + Q − 2I) / 2N
+    L = Σᵢ (log Rᵢ + log Cᵢ) / 2N − Σᵢⱼ (Xᵢⱼ (Sᵢⱼ − rᵢ) + Yᵢⱼ (Sᵢⱼ − cⱼ)) / 2N
+    Pᵢⱼ = exp(Sᵢⱼ − rᵢ) / Rᵢ        Qᵢⱼ = exp(Sᵢⱼ − cⱼ) / Cⱼ        G = (P + Q − X − Y) / 2N
 
 so a tile of rows needs of all the others no more than c and C, 2N numbers. Forward, a row's sum is whole within its
 tile, and a column's grows from tile to tile: where the largest score so far rises from c to c′, what was summed so
@@ -25,22 +25,23 @@ import math
 import numpy as np
 
 from ..backend import array_module
-from ..loss import unit_pairs
+from ..loss import true_entries, unit_pairs
+from ..tree import to_device
 
 LARGEST = 1 << 25  # numbers in a tile whose rows are not given
 STRIP = 32  # rows that stay in a processor's cache from line to line
 
 
-def tiled_clip_loss(image_features, text_features, logit_scale, tile=None):
+def tiled_clip_loss(image_features, text_features, logit_scale, tile=None, positives=None):
     """`loss.clip_loss`, the same numbers up to rounding, in memory that grows with N and not with N².
 
     image_features (N, E), text_features (N, E): any length, normalised here; logit_scale (): ln 1/τ; tile: rows at
-    a time; None for half of them, or as many as make 2²⁵ numbers where half is more.
+    a time; None for half of them, or as many as make 2²⁵ numbers where half is more; positives: as there.
     Returns loss () and backward; backward() -> (d_image (N, E), d_text (N, E), d_logit_scale ()).
     Raises ValueError when the shapes do not pair up, or tile is less than 1.
     """
     z_image, z_text, to_features = unit_pairs(image_features, text_features)
-    loss, contrastive = tiled_contrastive_loss(z_image, z_text, logit_scale, tile)
+    loss, contrastive = tiled_contrastive_loss(z_image, z_text, logit_scale, tile, positives)
 
     def backward():
         d_image, d_text, d_logit_scale = contrastive()
@@ -49,7 +50,7 @@ def tiled_clip_loss(image_features, text_features, logit_scale, tile=None):
     return loss, backward
 
 
-def tiled_contrastive_loss(z_image, z_text, logit_scale, tile=None):
+def tiled_contrastive_loss(z_image, z_text, logit_scale, tile=None, positives=None):
     """The same loss from embeddings (N, E) already on the unit sphere; backward as `tiled_clip_loss`."""
     xp, n = array_module(z_image), len(z_image)
     scale = xp.exp(logit_scale)
@@ -67,19 +68,28 @@ def tiled_contrastive_loss(z_image, z_text, logit_scale, tile=None):
     def strips(rows, held):
         return [(few, held[few.start - rows.start : few.stop - rows.start]) for few in cut(rows, strip)]
 
-    true, row_sum, column_sum = xp.empty(n, dtype), xp.empty(n, dtype), xp.zeros(n, dtype)
-    row_max, column_max = xp.empty_like(true.real), xp.full_like(true.real, -math.inf)
+    true_rows, true_columns, x, y = true_entries(n, positives, z_image)
+    first = np.searchsorted(to_device(true_rows, "cpu"), np.arange(n + 1))  # of each row's true entries
+
+    def entries(few):  # the true ones of some rows: which, and where in these rows
+        among = slice(first[few.start], first[few.stop])
+        return among, (true_rows[among] - few.start, true_columns[among])
+
+    true, row_sum, column_sum = xp.empty(len(x), dtype), xp.empty(n, dtype), xp.zeros(n, dtype)
+    row_max, column_max = xp.empty_like(row_sum.real), xp.full_like(row_sum.real, -math.inf)
     held, work = memory(most), memory(strip)
     for rows in tiles:
-        true[rows] = similarity(rows, held).diagonal(rows.start)
+        among, where = entries(rows)
+        true[among] = similarity(rows, held)[where]
         for few, s in strips(rows, held):
             row_max[few] = s.real.max(1)
             row_sum[few] = exp(s, row_max[few, None], out=work).sum(1)
             before, column_max = column_max, xp.maximum(column_max, s.real.max(0))
             column_sum *= xp.exp(before - column_max)
             column_sum += exp(s, column_max, out=work).sum(0)
-    of_images, of_texts = xp.log(row_sum) - (true - row_max), xp.log(column_sum) - (true - column_max)
-    loss = of_images.sum() / (2 * n) + of_texts.sum() / (2 * n)
+    of_images = xp.log(row_sum).sum() - (x * (true - row_max[true_rows])).sum()
+    of_texts = xp.log(column_sum).sum() - (y * (true - column_max[true_columns])).sum()
+    loss = of_images / (2 * n) + of_texts / (2 * n)
     last = [held]  # S of the last rows, until a backward takes it
 
     def backward():
@@ -93,8 +103,9 @@ def tiled_contrastive_loss(z_image, z_text, logit_scale, tile=None):
                 p *= 1 / row_sum[few, None]
                 q = exp(s, column_max, out=s)
                 q *= 1 / column_sum
-                s += p  # P + Q − 2I; what all entries share, s / 2N, comes last
-                s[xp.arange(len(s)), xp.arange(few.start, few.stop)] -= 2
+                s += p  # P + Q − X − Y; what all entries share, s / 2N, comes last
+                among, where = entries(few)
+                s[where] -= (x + y)[among]
             xp.matmul(g, z_text, out=d_image[rows])
             d_text += g.T @ z_image[rows]
         d_image *= scale / (2 * n)

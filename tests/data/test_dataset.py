@@ -23,6 +23,10 @@ TWO = np.arange(2)
         dict(captions=[["a"], []]),
         dict(captions=[["a"], ["b", "a"]]),
         dict(style=TWO, styles=["one"]),
+        dict(templates=["one"]),
+        dict(templates=["{}!"]),  # tokens of "cat!" are not those of "cat" and something
+        dict(description_templates=["{} {}"]),
+        dict(descriptions=[["c"]]),
     ],
 )
 def test_a_picture_set_that_does_not_fit_is_refused(change):

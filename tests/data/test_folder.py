@@ -48,7 +48,7 @@ def test_classes_are_named_by_their_folders(classes):
     (classes / ".cache").mkdir()
     training, [exam] = folder_data(classes, 8)
     assert exam.names == ["house sparrow", "oak", "tabby cat"] and [t[0] for t in training.captions] == exam.names
-    assert "a photo of a tabby cat" in training.captions[2]
+    assert training.captions[2] == ["tabby cat"] and "a photo of a {}" in training.templates and training.named
     assert len(training) + len(exam) == 30 and len(exam) > 0
     red = {"tabby cat": 0, "house sparrow": 100, "oak": 200}
     assert all(picture[4, 4, 0] == red[exam.names[k]] for picture, k in zip(training.pictures, training.concept))

@@ -13,6 +13,7 @@ from miniclip.gradcheck.contract import same_bits
 from miniclip.init import model_config
 from miniclip.tokenizer import Tokenizer
 from miniclip.training import Batches, TrainConfig, train
+from miniclip.training.batches import texts_of
 
 PLAIN = TrainConfig("resnet-micro", batch_size=20, augment_strength=0.0)
 
@@ -31,8 +32,8 @@ def coloured():
     return PictureSet("coloured", pictures, concept, captions)
 
 
-def batches_of(data, config):
-    tokenizer = Tokenizer.train([text for texts in data.captions for text in texts], 600)
+def batches_of(data, config, tokenizer=None):
+    tokenizer = tokenizer or Tokenizer.train(texts_of(data), 600)
     text = {"vocab_size": tokenizer.vocab_size, "context_length": config.context_length}
     return Batches(data, tokenizer, model_config(config.model, **text), config)
 
@@ -43,9 +44,14 @@ def shown(batches, batch, channel):
     return [round(float(image[channel].mean() * std + mean) * 255) for images, _ in batch for image in images]
 
 
+def rows_of(batches, k):
+    """The captions of a thing, as bytes of their tokens."""
+    return [bytes(batches.texts.tokens(text)) for text in batches.texts.captions[k]]
+
+
 def things_of(batches, batch):
     """Which things a batch's texts are about, and which its pictures (augmentation off) show."""
-    owner = {bytes(row): k for k, rows in enumerate(batches.tokens) for row in rows}
+    owner = {row: k for k in range(len(batches.texts.captions)) for row in rows_of(batches, k)}
     return [owner[bytes(row)] for _, tokens in batch for row in tokens], [red // 10 for red in shown(batches, batch, 0)]
 
 
@@ -77,9 +83,67 @@ def test_micro_batches_are_of_nearly_one_size(coloured):
 
 
 def test_plain_names_alone(coloured):
-    batches = batches_of(coloured, replace(PLAIN, plain_names=1.0))
-    plain = {bytes(rows[0]) for rows in batches.tokens}
+    batches = batches_of(replace(coloured, named=True), replace(PLAIN, plain_names=1.0))
+    plain = {rows_of(batches, k)[0] for k in range(20)}
     assert {bytes(row) for step in range(5) for _, tokens in batches(step) for row in tokens} == plain
+
+
+def test_without_names_all_captions_are_read_whatever_is_asked(coloured):
+    batches = batches_of(coloured, replace(PLAIN, plain_names=1.0))
+    every = {row for k in range(20) for row in rows_of(batches, k)}
+    assert {bytes(row) for step in range(60) for _, tokens in batches(step) for row in tokens} == every
+
+
+def test_a_template_is_read_as_if_it_were_written_out(coloured):
+    templates = ["{}", "a drawing of {} , in ink", "{} 's", "it: {}"]
+    data = replace(coloured, templates=templates)
+    tokenizer = Tokenizer.train(texts_of(data), 700)
+    batches = batches_of(data, PLAIN, tokenizer)
+    phrases = [template.replace("{}", text) for texts in data.captions for text in texts for template in templates]
+    assert {bytes(row) for step in range(150) for _, tokens in batches(step) for row in tokens} == {
+        bytes(row) for row in tokenizer(phrases, PLAIN.context_length)
+    }
+
+
+def test_which_descriptions_are_true_of_which_pictures(coloured):
+    """Of each text, all pictures whose thing has every description in it; its own picture among them."""
+    descriptions = [
+        [word for word, n in (("even", 2), ("third", 3), ("fourth", 4)) if k % n == 0] + ["thing"] for k in range(20)
+    ]
+    data = replace(coloured, descriptions=descriptions, description_templates=["{}", "something {}"])
+    tokenizer = Tokenizer.train(texts_of(data), 700)
+    batches = batches_of(data, replace(PLAIN, descriptions=0.7, plain_names=0.3), tokenizer)
+    words, several = set(), 0
+    for step in range(40):
+        batch, truth = batches(step), np.zeros((20, 20), bool)
+        truth[tuple(batches.positives(step))] = True
+        things = [red // 10 for red in shown(batches, batch, 0)]
+        texts = [tokenizer.decode(row[1 : list(row).index(tokenizer.end_token)]) for _, t in batch for row in t]
+        for column, text in enumerate(texts):
+            said = {word for word in ("even", "third", "fourth", "thing") if word in text.split()}
+            own = any(caption in text for caption in (" like ", "!")) or text.split()[0] in "abcdefghijklmnopqrst"
+            true = [k == things[column] if own else said <= set(descriptions[k]) for k in things]
+            assert truth[:, column].tolist() == true, text
+            words |= set() if own else said
+            several += not own and sum(true) > 1
+    assert words == {"even", "third", "fourth", "thing"} and several > 100
+    assert batches_of(data, PLAIN, tokenizer).positives(0) is None
+
+
+def test_families_stand_side_by_side(coloured):
+    family = np.arange(20) // 4
+    batches = batches_of(replace(coloured, family=family), replace(PLAIN, batch_size=8))
+    for step in range(20):
+        drawn = [red // 10 for red in shown(batches, batches(step), 0)]
+        assert sorted(np.bincount(family[drawn], minlength=5)) == [0, 0, 0, 4, 4] and len(set(drawn)) == 8
+
+
+def test_the_order_of_a_batch_gives_nothing_away(coloured):
+    """No part of a batch holds the longer texts: a norm's statistics of it would be a part of the answer."""
+    batches = batches_of(coloured, PLAIN)
+    lengths = np.array([(row != 0).sum() for step in range(200) for _, tokens in batches(step) for row in tokens])
+    by_place = lengths.reshape(200, 20).mean(0)
+    assert by_place.std() < 3 * lengths.std() / 200**0.5, by_place
 
 
 def test_a_batch_is_a_function_of_the_seed_and_the_step_alone(coloured):
@@ -146,7 +210,7 @@ def test_captions_that_become_the_same_tokens_never_meet(coloured):
         rows = [bytes(row) for _, tokens in batch for row in tokens]
         assert len(set(rows)) == 17 and all(len(things & set(drawn)) == 1 for things in linked)
         for k, row in zip(drawn, rows):
-            assert row in {bytes(own) for own in batches.tokens[k]}
+            assert row in rows_of(batches, k)
         seen |= set(drawn)
     assert seen == set(range(20))
     with pytest.raises(ValueError, match="a batch of 18 is larger than the 17 different captions"):

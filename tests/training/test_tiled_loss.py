@@ -186,7 +186,7 @@ def test_a_step_of_micro_batches(inputs):
 
 def test_a_large_batch_is_trained_in_tiles(shapes, tmp_path, monkeypatch):
     losses, tiled = [], []
-    monkeypatch.setattr(run, "tiled_clip_loss", lambda *args: tiled.append(args) or tiled_clip_loss(*args))
+    monkeypatch.setattr(run, "tiled_clip_loss", lambda *a, **k: tiled.append(a) or tiled_clip_loss(*a, **k))
     for large in (9, 8):  # a batch of 8 is not large, and is
         monkeypatch.setattr(run, "LARGE", large)
         losses.append(run_to_the_end(shapes, tmp_path / str(large), replace(SMALL, steps=1))[0]["loss"])
