@@ -46,7 +46,7 @@ def attention_weights(scores, scale, mask=None):
     """softmax(scale · scores + mask) over the last axis. The mask is repeated along the axes that it lacks."""
     scaled = scores * scale
     if mask is not None:
-        scaled += mask
+        scaled = scaled + mask
     weights, softmax_ = softmax(scaled)
 
     def backward(dweights):

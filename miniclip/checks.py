@@ -39,7 +39,7 @@ def takes(spec):
 
     The names are those of arguments, or of leaves in trees. What is not named is not looked at.
 
-        weight (M, K)           an array of floating-point numbers, complex ones only where the first such array is
+        weight (M, K)           an array of floating-point numbers, real or complex, as the complex step makes them
         ids (N, T) int          of integers; likewise bool, and real: integers or floating-point
         stride ≥ 1              an integer
         axis of x               one of the axes of x
@@ -184,10 +184,10 @@ def _check(function, items, optional, found):
             raise ValueError(f"{function}: {wrong}.")
         if item.numbers is None and not issubclass(kind, np.generic):
             library = "NumPy" if issubclass(kind, np.ndarray) else "CuPy"
-            first = first or (item.name, library, dtype)
-            if library != first[1] or dtype.kind == "c" != first[2].kind:
-                both = f"{dtype} of {library}, but {first[0]} is {first[2]} of {first[1]}"
-                raise ValueError(f"{function}: {item.name} is {both}: make them alike.")
+            first = first or (item.name, library)
+            if library != first[1]:
+                both = f"an array of {library}, but {first[0]} is one of {first[1]}"
+                raise ValueError(f"{function}: {item.name} is {both}: bring them to one device.")
 
 
 def _found(value):

@@ -116,8 +116,7 @@ def batch_norm(x, weight, bias, running_mean, running_var, training=False, eps=1
     centred = x - spread(mean)
     var = total(centred * centred) / count if training else running_var
     inverse = 1 / xp.sqrt(var + eps)
-    y = centred * spread(weight * inverse)
-    y += spread(bias)
+    y = centred * spread(weight * inverse) + spread(bias)
 
     def backward(dy):
         dy = dy.reshape(x.shape)

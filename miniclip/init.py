@@ -19,7 +19,7 @@ RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16}
 VIT = {"image_size": 32, "layers": 4, "width": 128, "head_width": 32, "patch_size": 4}
 MODELS = {
     "resnet-micro": {"embed_dim": 128, "vision_cfg": RESNET, "text_cfg": {"width": 64, "heads": 2, "layers": 1}},
-    "resnet-tiny": {"embed_dim": 128, "vision_cfg": RESNET},
+    "resnet-tiny": {"embed_dim": 128, "vision_cfg": RESNET, "text_cfg": {"layers": 1}},
     "resnet": {"embed_dim": 256, "vision_cfg": RESNET | {"image_size": 64, "width": 24}},
     "vit-tiny": {"embed_dim": 128, "vision_cfg": VIT},
 }

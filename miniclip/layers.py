@@ -38,7 +38,9 @@ def linear(x, weight, bias=None):
 
 @dispatch
 def add_bias(y, bias):
-    """y + b, in the memory of y.   y (R, M), bias (M,) -> y."""
+    """y + b, in the memory of y unless b alone is complex.   y (R, M), bias (M,) -> y."""
+    if bias.dtype.kind == "c" != y.dtype.kind:  # a complex step of the bias
+        return y + bias
     y += bias
     return y
 
@@ -84,8 +86,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     centred = x - x.mean(-1, keepdims=True)
     inverse = 1 / array_module(x).sqrt((centred * centred).mean(-1, keepdims=True) + eps)
     normalised = centred * inverse
-    y = normalised * weight
-    y += bias
+    y = normalised * weight + bias
 
     def backward(dy):
         # Normalising removed the mean of x and its component along x̂: so it does to dy γ.

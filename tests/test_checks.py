@@ -43,7 +43,6 @@ x is an array of object with shape (2, 5, 4); it must be                      | 
 p.w.a is None; it must be an array (3D, D) of floating-point numbers          | {"p": {}}
 p.w.a is None; it must be an array (3D, D) of floating-point numbers          | {"p": None}
 p.w.a has shape (4, 12), but x is (2, 5, 4): it must be (12, 4)               | with_a(np.ones((4, 12)))
-p.w.a is complex128 of NumPy, but x is float64 of NumPy: make them alike      | with_a(P["w"]["a"] * 1j)
 p.w.b is an array of float64 with shape (); it must be an array (3D, D) of    | with_b(np.array(1.0))
 p.more is of type dict; it must be a list                                     | {"p": P | {"more": {}}}
 mask has shape (5, 4), but x is (2, 5, 4): it must be (5, 5)                  | {"mask": np.ones((5, 4))}

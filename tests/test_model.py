@@ -224,3 +224,38 @@ def test_images_of_the_wrong_shape_are_refused(config, shape):
     said = rf"images have shape .*; this model takes \(N, 3, {size}, {size}\)|array .* \(3, 8, 8\); it must"
     with pytest.raises(ValueError, match=said):
         encode_image(initialize(config), np.zeros(shape, np.float32), config)
+
+
+@pytest.mark.parametrize("config", [VIT, RESNET], ids=["vit", "resnet"])
+def test_one_leaf_alone_may_take_a_complex_step(config):
+    """As when somebody differentiates with respect to a single weight: the rest stays real."""
+    rng = np.random.default_rng(0)
+    size, theta = config["vision_cfg"]["image_size"], initialize(config, 0, np.float64)
+    for leaf in flatten(theta).values():
+        leaf += 0.1 * rng.standard_normal(leaf.shape)
+    flatten(theta)["logit_scale"][...] = 1
+    if is_resnet(config):  # variances
+        for name, leaf in flatten(theta).items():
+            leaf[...] = abs(leaf) if name.endswith("running_var") else leaf
+    images, tokens = rng.standard_normal((2, 3, size, size)), np.array([[38, 5, 39, 0], [38, 7, 6, 39]])
+
+    def features(params):
+        return np.concatenate([encode_image(params, images, config)[0], encode_text(params, tokens, config)[0]])
+
+    names, moved = flatten(theta), []
+    for name, leaf in names.items():
+        params = unflattened(theta, names | {name: leaf + 1e-30j * rng.standard_normal(leaf.shape)})
+        y = features(params)
+        assert np.allclose(y.real, features(theta), rtol=1e-12, atol=1e-13), name
+        moved += [name] if np.iscomplexobj(y) and y.imag.any() else []
+    # A bias of all keys changes no softmax, and the temperature no features.
+    assert {name for name in names if name not in moved} <= {"logit_scale", "visual.attnpool.k_proj.bias"}
+
+
+def unflattened(tree, leaves, name=""):
+    """A tree like this one of the leaves of {dotted name: leaf}."""
+    if isinstance(tree, (dict, list)):
+        pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        branches = {key: unflattened(child, leaves, f"{name}.{key}".lstrip(".")) for key, child in pairs}
+        return branches if isinstance(tree, dict) else list(branches.values())
+    return leaves[name]

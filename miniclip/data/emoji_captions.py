@@ -12,7 +12,7 @@ TEMPLATES = [
     "a sticker of {}", "a {}", "the {}", "{} emoji", "{} icon", "this is {}", "it shows {}", "a black and white {}",
     "{} on white", "a close view of {}", "a good drawing of {}", "one {}",
 ]  # fmt: skip
-PROMPTS = ["{}", "an emoji of {}", "a drawing of {}", "a picture of {}", "an icon of {}"]  # averaged in evaluations
+PROMPTS = ["{}", "an emoji of {}", "a drawing of {}"]  # averaged in evaluations
 DESCRIPTION_TEMPLATES = [
     "{}", "a picture of {}", "something about {}", "something to do with {}", "it shows {}", "an emoji about {}",
 ]  # fmt: skip
