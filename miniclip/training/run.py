@@ -177,10 +177,10 @@ class Run:
         loss = min(losses[-3:], default=0.0)  # one small batch alone may be hard
         if not self.numbers or loss < 0.98 * guessing:
             return ""
+        kind, n = "that of" if loss < 1.02 * guessing else "more than that of", self.config.batch_size
         return (
-            f"the loss, {loss:.3f}, is that of guessing one of {self.config.batch_size} (ln {self.config.batch_size} = "
-            f"{guessing:.3f}): the model has learned nothing, and tells no pictures apart. Try more steps, a lower "
-            "learning rate, or captions that say more."
+            f"the loss, {loss:.3f}, is {kind} guessing one of {n} (ln {n} = {guessing:.3f}): the model has learned "
+            "nothing here. Try more steps, a lower learning rate, or captions that say more."
         )
 
     def diverged(self, steps, why):
