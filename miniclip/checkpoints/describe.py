@@ -10,7 +10,10 @@ from .openai import config_from_open_clip, config_from_shapes, preprocessing, sh
 from .untrusted import Damaged, parse_json
 
 LARGEST_JSON = 1 << 19  # bytes
-SAY = "load(..., quick_gelu=True or False, head_width=64), or a name, load(..., model='ViT-B-32')"
+SAY = (
+    "load(..., quick_gelu=True or False, head_width=64), or a name, load(..., model='ViT-B-32'); "
+    "in a command, --quick-gelu or --no-quick-gelu, --head-width 64, or --model ViT-B-32"
+)
 
 
 @dataclass
