@@ -95,10 +95,9 @@ def scatter_patches(patches, shape, kh, kw, stride, padding):
 def batch_norm(x, weight, bias, running_mean, running_var, training=False, eps=1e-5):
     """y = γ (x − mean) / √(variance + ε) + β, per channel (Ioffe & Szegedy 2015).
 
-    In training, mean and variance are the batch's;
-    otherwise the running ones. These are no parameters of the loss, so their place in the gradients
-    holds, in training, what a step of 0.1 has to subtract for the running average to move:
-    running − batch (PyTorch's momentum 0.1 and its unbiased variance), and else zeros.
+    In training, mean and variance are the batch's; otherwise the running ones. These are no parameters of the loss,
+    so their place in the gradients holds, in training, what a step of 0.1 has to subtract for the running average to
+    move: running − batch (PyTorch's momentum 0.1 and its unbiased variance), and else zeros.
     """
     xp = array_module(x)
     shape, channels = x.shape, x.shape[-1]

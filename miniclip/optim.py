@@ -56,10 +56,8 @@ class AdamW:
         self.weight_decay, self.max_grad_norm, self.ema_decay, self.count = weight_decay, max_grad_norm, ema_decay, 0
         self.m, self.v = xp.zeros_like(params.vector), xp.zeros_like(params.vector)
         self.average = params.like(params.vector.copy()) if ema_decay else params
-        self.kinds, self.leaves = (
-            np.empty(params.vector.size, np.uint8),
-            [],
-        )  # of each number; of each leaf, (slice, kind)
+        self.kinds = np.empty(params.vector.size, np.uint8)  # of each number
+        self.leaves = []  # (slice, kind) of each
         leaves = flatten(params.tree)
         for name, place in params.slices.items():
             kind = STATISTIC if is_statistic(name) else WEIGHT if leaves[name].ndim > 1 else VECTOR

@@ -184,17 +184,27 @@ def normalize(pictures, config):
 
 
 @takes("config.vision_cfg.image_size ≥ 1, config.preprocess tree")
+def shrink(pictures, config):
+    """PIL images or arrays of any size -> uint8 (S, S, 3) each, in a list, as the model takes them, or ValueError.
+
+    To shrink again changes nothing: what is read ahead may be kept so small.
+    """
+    mode = config["preprocess"].get("resize_mode", RESIZE_MODES[0])
+    if not isinstance(mode, str) or mode not in RESIZE_MODES:
+        raise ValueError(f"preprocess has the resize_mode {mode!r:.40}; it must be one of {', '.join(RESIZE_MODES)}.")
+    fit = squash if mode == "squash" else resize_and_crop
+    size = config["vision_cfg"]["image_size"]
+    return [np.asarray(fit(as_pil(picture), size)) for picture in listed(pictures, "pictures")]
+
+
+@takes("config.vision_cfg.image_size ≥ 1, config.preprocess tree")
 def preprocess(pictures, config):
     """PIL images or uint8 (N, H, W, 3 or 4) of any size -> float32 (N, 3, S, S) for the image encoder.
 
     Raises ValueError for what is no picture.
     """
     size = config["vision_cfg"]["image_size"]
-    mode = config["preprocess"].get("resize_mode", RESIZE_MODES[0])
-    if not isinstance(mode, str) or mode not in RESIZE_MODES:
-        raise ValueError(f"preprocess has the resize_mode {mode!r:.40}; it must be one of {', '.join(RESIZE_MODES)}.")
-    fit = squash if mode == "squash" else resize_and_crop
-    pictures = [np.asarray(fit(as_pil(picture), size)) for picture in listed(pictures, "pictures")]
+    pictures = shrink(pictures, config)
     if not pictures:
         return np.zeros((0, 3, size, size), np.float32)
     return normalize(np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32) / 255, config)

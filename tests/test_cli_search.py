@@ -387,6 +387,6 @@ def test_pictures_of_another_size(trained, album, search):
 def test_shrinking_keeps_the_embedding(colour, trained, photos):
     clip = miniclip.load(trained[0])
     picture = Image.open(photos / colour / "0.png").resize((300, 200))
-    small = index.shrink(picture, clip.config)
+    [small] = index.shrink([picture], clip.config)
     assert small.shape == (32, 32, 3) and small.dtype == np.uint8
     assert (clip.encode_image([picture]) == clip.encode_image(small[None])).all()

@@ -52,12 +52,12 @@ def run_classify(options):
 
 def ask(clip, names, labels, options, broken):
     """Some pictures' (name, the best of [(label, probability)]); what cannot be read is added to `broken`."""
-    from ..evaluation import shrink
+    from ..preprocess import shrink
 
     pictures = {}
     for n, name in enumerate(names):
         try:
-            pictures[n] = shrink(read_picture(name), clip.config)
+            pictures[n] = shrink([read_picture(name)], clip.config)[0]
         except ValueError as error:
             broken.append(error)
     if not pictures:

@@ -1,9 +1,9 @@
 """Emoji: real pictures with real names, the same 1,600 things drawn by several artists.
 
-The split is the lesson: train on some styles, then be tested on one that was never seen. Fluent is never trained
-on. To choose hyper-parameters without looking at it, hold out another style: then that style is the unseen artist,
-its family (earlier drawings by the same artist) is not trained on, and Fluent is not even read.
-The pictures ship as one mosaic per style in the folder beside this file; `DATA_LICENSES` says who drew them.
+The split is the lesson: train on some styles, then be tested on one that was never seen. Fluent and game-icons are
+exams, and never trained on. To choose hyper-parameters without looking at Fluent, hold out another style: then that
+style is the unseen artist, its family (earlier drawings by the same artist) is not trained on, and Fluent is not even
+read. The pictures ship as one mosaic per style in the folder beside this file; `DATA_LICENSES` says who drew them.
 """
 
 import functools
@@ -101,7 +101,10 @@ def unseen_combination(style, size=None):
 
 
 def emoji_names():
-    """Every emoji of the catalogue, to search and to print: dicts with char, code, name, tags, group, subgroup."""
+    """Every entry of the catalogue, to search and to print: dicts with char, code, name, tags, group, subgroup.
+
+    Behind the emoji stand the things that Openclipart alone draws, without a char and in the group "openclipart".
+    """
     return read_catalogue()["emoji"]
 
 

@@ -2,7 +2,7 @@
 
 from ..model import class_embeddings, prompt_features
 from .calibration import calibration, fit_scale
-from .index import index_emoji, index_folder, shrink
+from .index import index_emoji, index_folder
 from .linear_probe import linear_probe
 from .nearest_pixels import nearest_pixel_baseline, pixel_rows
 from .retrieval import cosines, ranks, retrieval, search, top_k

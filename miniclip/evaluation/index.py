@@ -22,7 +22,7 @@ import numpy as np
 
 from ..backend import cpu_count
 from ..data import emoji_pictures, endings, open_picture
-from ..preprocess import as_pil, resize_and_crop, squash
+from ..preprocess import shrink
 from ..tree import flatten, to_device
 from .index_file import Index, cache_folder, keep, read_index, same
 
@@ -170,7 +170,7 @@ def embed(clip, files):
 
     def read(file):
         try:
-            return shrink(open_picture(file), clip.config)
+            return shrink([open_picture(file)], clip.config)[0]
         except ValueError as error:
             return error
 
@@ -187,9 +187,3 @@ def embed(clip, files):
             for key, picture in zip(block, pictures):
                 yield key, picture if isinstance(picture, ValueError) else next(found)
             bar.update(len(block))
-
-
-def shrink(picture, config):
-    """A PIL image as small as the model takes it: uint8 (S, S, 3). It is embedded as before, and takes less memory."""
-    fit = squash if config["preprocess"].get("resize_mode") == "squash" else resize_and_crop
-    return np.asarray(fit(as_pil(picture), config["vision_cfg"]["image_size"]))
