@@ -18,4 +18,10 @@ COMMANDS = {
         "or an exception.",
         "homework.py::batchnorm --shape x=4x5 --shape gamma=5",
     ),
+    "grade": (
+        "Points for the exercises in notebooks of the course. Exit status 0: all are right; 1: one is not, or is not "
+        "written; 2: a file is no notebook.",
+        "notebooks/exercises/03_norms.ipynb",
+    ),
+    "bug": ("A copy of the library with bugs in its backward passes, to be found.", "--seed 7 --count 3"),
 }

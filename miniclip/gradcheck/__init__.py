@@ -5,5 +5,7 @@ from .check import assert_gradients, check
 from .command import run_command
 from .curve import v_curve
 from .jacobian_view import Jacobian, jacobians
+from .numeric import central, complex_step, richardson
+from .random_inputs import RandomInputs
 from .refusals import CannotCheck
 from .report import Report

@@ -39,6 +39,7 @@ class ArrayCheck:
     floor: float  # gradients that are smaller, over a unit of the array, are measured as if they were this large
     demand: float = PROVEN  # the largest relative error of a slope with which a gradient is still called right
     budget: int = 256  # how many entries may be evaluated one by one to find out what is wrong
+    search: bool = True  # whether the forward pass may be run with one step after another changed, for the same
 
     def __post_init__(self):
         self.gradient = self.point.gradients[self.name]

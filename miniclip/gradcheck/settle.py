@@ -30,8 +30,9 @@ def report_on(layer, f, seed, method, dtype, entries, tolerance, floor):
     floor *= max(point.unit(name) * float(np.abs(gradient).max()) for name, gradient in point.gradients.items())
     arrays = Arrays(point, f, method, entries, tolerance, demand, floor, seed)
     for name in point.names:
-        wrong = sum(row.verdict == "WRONG" for row in report.rows)
-        report.rows.append(arrays.settle(name, budget=SMALL if wrong < 4 else 16))
+        wrong = [row for row in report.rows if row.verdict == "WRONG"]
+        in_vain = sum(row.kind == "unknown" for row in wrong)
+        report.rows.append(arrays.settle(name, budget=SMALL if len(wrong) < 4 else 16, search=in_vain < 4))
     report.rows += [Row.without_gradient(name, layer.leaves[name].shape) for name in point.without]
     report.summary = summarise([row for row in report.rows if row.verdict == "WRONG"])
     return report
@@ -46,8 +47,8 @@ class Arrays:
         self.drawn, self.more = [], neighbours(point)  # points beside the point, for all arrays
         self.reasons = {}  # {point: {name: why a complex step cannot be believed, or ""}}
 
-    def settle(self, name, budget):
-        """The `Row` of one array, with a diagnosis by at most so many slopes of single entries."""
+    def settle(self, name, budget, search):
+        """The `Row` of one array, with a diagnosis by at most so many slopes; budget, search: as of an `ArrayCheck`."""
         row, array = self.compare(self.point, name)
         if not row.ok or array.method == "central" and self.method != "central":
             missed = array.missed()
@@ -58,7 +59,7 @@ class Arrays:
                 if rows:
                     return row.at_kink(rows)
         if row.verdict == "WRONG":
-            array.budget = budget
+            array.budget, array.search = budget, search
             worst = int(np.ravel_multi_index(row.index, row.shape)) if row.index else 0
             evidence = Evidence(array, worst, array.tolerance)
             row.kind, row.why = diagnose(evidence)

@@ -1,0 +1,58 @@
+"""The command `python -m miniclip grade notebook.ipynb …`: points for every exercise."""
+
+import csv
+import json
+import sys
+
+from .grade_notebook import grade_notebook
+
+COLUMNS = ("file", "notebook", "exercise", "points", "of", "stage", "kind", "sentence")
+
+
+def run_grade_command(options):
+    """Grade and print. options: notebooks, json, csv, seed.
+
+    -> exit status: 0 where all exercises are right, 1 where one is not, 2 where a file is no notebook of the course.
+    Raises ValueError, one sentence, for bad use.
+    """
+    if options.json and options.csv:
+        raise ValueError("--json and --csv are two forms of the same answer: choose one.")
+    if options.seed < 0:
+        raise ValueError(f"--seed is {options.seed}; it must be at least 0.")
+    is_table = not (options.json or options.csv)
+    found, failed = [], []
+    for path in options.notebooks:
+        try:
+            name, verdicts = grade_notebook(path, options.seed)
+        except ValueError as error:
+            failed.append({"file": str(path), "error": str(error)})
+            print(f"miniclip: {error}", file=sys.stderr)
+            continue
+        found.append({"file": str(path), "notebook": name, "verdicts": verdicts})
+        if is_table:
+            print_table(path, name, verdicts)
+    if options.json:
+        files = [{**one, "verdicts": [verdict.to_json() for verdict in one["verdicts"]]} for one in found]
+        print(json.dumps({"notebooks": files, "failed": failed}, indent=2, ensure_ascii=False))
+    elif options.csv:
+        write_csv(found)
+    return 2 if failed else int(not all(verdict for one in found for verdict in one["verdicts"]))
+
+
+def print_table(path, name, verdicts):
+    """One notebook as text."""
+    points, of = sum(verdict.points for verdict in verdicts), sum(verdict.of for verdict in verdicts)
+    print(f"{path} ({name}): {points:g} of {of} points")
+    for verdict in verdicts:
+        print(f"  {verdict.exercise:20} {verdict.points:4g} of {verdict.of}   {verdict.sentence}")
+        for line in filter(None, (verdict.lesson, verdict.hint)):
+            print(f"{'':36}{line}")
+    print(flush=True)
+
+
+def write_csv(found):
+    table = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    for one in found:
+        for verdict in one["verdicts"]:
+            table.writerow({"file": one["file"], "notebook": one["notebook"], **verdict.to_json()})

@@ -1,0 +1,53 @@
+"""Grading a notebook file: every exercise of it, each in a process of its own, judged in this one."""
+
+from .exercise import exercises_of
+from .grade import NOT_WRITTEN, grade
+from .notebook import read_notebook
+from .process import Ended, StudentProcess
+from .raised import said
+from .verdict import Verdict
+
+
+def grade_notebook(path, seed=0):
+    """A notebook, solved as far as it is -> its name in the course, [`Verdict`] of every exercise.
+
+    Nothing of it runs in this process. seed: decides the points. Raises NoNotebook, a ValueError, for a file that is
+    no notebook of the course.
+    """
+    notebook = read_notebook(path)
+    return notebook.name, [grade_answer(one, notebook.answer(one.name), seed) for one in exercises_of(notebook.name)]
+
+
+def grade_answer(exercise, answer, seed=0):
+    """The `Verdict` on what a notebook holds for one exercise.
+
+    A function that calls a wrong answer to another exercise is looked at once more, with the library's in its place:
+    one mistake is counted once.
+    """
+    if answer.problem or answer.is_stub:
+        return Verdict(exercise.name, "written", exercise.points, answer.problem or NOT_WRITTEN)
+    verdict = grade_code(exercise, answer.function, answer.code, seed)
+    if not verdict and answer.alone != answer.code:
+        alone = grade_code(exercise, answer.function, answer.alone, seed)
+        if alone.points > verdict.points:
+            alone.lesson = "With the library's in place of the other functions of yours that it calls."
+            return alone
+    return verdict
+
+
+def grade_code(exercise, function, code, seed):
+    """The `Verdict` on a function that code defines, in a process of its own."""
+    process = StudentProcess(code, function)
+    try:
+        with process:
+            if not callable(process.function):
+                return Verdict(exercise.name, "runs", exercise.points, f"{function} is no function.")
+            process.function.exercise = exercise.name
+            verdict = grade(process.function, seed)
+    except Ended:
+        verdict = Verdict(exercise.name, "runs", exercise.points)
+    except Exception as error:  # of the student's code while it is defined; and no verdict may be lost
+        verdict = Verdict(exercise.name, "runs", exercise.points, f"it could not be judged: {said(error)}.")
+    if process.failure:
+        verdict = Verdict(exercise.name, "runs", exercise.points, process.failure)
+    return verdict
