@@ -261,10 +261,10 @@ params = {
         "weight": rng.standard_normal((32, 16)) / 4,
         "bias": rng.standard_normal(32),
     },
-    "c_proj": {"weight": rng.standard_normal((4, 32)) / 6, "bias": np.zeros(4)},
+    "c_proj": {"weight": rng.standard_normal((16, 32)) / 6, "bias": np.zeros(16)},
 }
 u = rng.standard_normal(x.shape)
-c = rng.standard_normal((8, 4))
+c = rng.standard_normal(x.shape)
 
 before = x @ params["c_fc"]["weight"].T + params["c_fc"]["bias"]
 speed = u @ params["c_fc"]["weight"].T
