@@ -3,9 +3,11 @@
 import sys
 
 GRADE = (
-    ("notebooks", {"nargs": "+", "metavar": "NOTEBOOK.ipynb"}, "notebooks of the course, solved as far as they are"),
+    ("notebooks", {"nargs": "*", "metavar": "NOTEBOOK.ipynb"}, "notebooks of the course, solved as far as they are"),
     ("--json", {"action": "store_true"}, "print JSON"),
     ("--csv", {"action": "store_true"}, "print a table with commas, a row for each exercise"),
+    ("--variants", {"type": int, "metavar": "COUNT"}, "write a notebook of so many tasks for marks, for --student"),
+    ("--student", {"metavar": "NUMBER"}, "whose variants; those that a notebook of them is graded for"),
     ("--seed", {"type": int, "default": 0}, "decides the points at which is checked (default: 0)"),
 )  # fmt: skip
 

@@ -1,17 +1,17 @@
-"""Messages between the judge and a student's process: trees of arrays as the bytes of an npz file, without pickles.
+"""Messages between the judge and a student's process: trees of arrays, as one text and the arrays' bytes after it.
 
-What is no array (numbers, text, names of the library's functions) stands in one text, as JSON, in an array of bytes.
+The text is JSON, and holds what is no array: numbers, words, names of the library's functions, and of each array its
+dtype and shape. Nothing of it is ever run, and nothing unfolds to more than its own length.
 """
 
-import io
 import json
+import math
 import sys
-import zipfile
 from importlib import import_module
 
 import numpy as np
 
-LARGEST = 1 << 28  # bytes of a message, unpacked
+LARGEST = 1 << 28  # bytes of a message
 
 
 class BadMessage(Exception):
@@ -31,24 +31,25 @@ def pack(tree, handle=None):
         if isinstance(node, (tuple, list)):
             return {type_name(node): [plain(part) for part in node]}
         if isinstance(node, (np.ndarray, np.generic)):
-            if node.dtype.kind not in "fciub" or node.dtype.itemsize > 16:
+            if not is_plain(node.dtype):
                 return {"odd": f"an array of {node.dtype}"}
-            arrays.append(np.array(node, order="C", subok=False))
-            return {"array": len(arrays) - 1, "scalar": isinstance(node, np.generic)}
+            arrays.append(np.asarray(node).tobytes())
+            return {"array": node.dtype.str, "shape": node.shape, "scalar": isinstance(node, np.generic)}
         if node is None or isinstance(node, (bool, int, str)):
             return {"value": node}
         if isinstance(node, (float, complex)):
-            arrays.append(np.asarray(node))
-            return {"array": len(arrays) - 1, "number": True}
+            return plain(np.asarray(node)) | {"number": True}
         if callable(node):
             return handle(node) if handle else {"function": f"{node.__module__}:{node.__qualname__}"}
         return {"odd": type(node).__name__}
 
     text = json.dumps(plain(tree)).encode()
-    held = {f"a{k}": array for k, array in enumerate(arrays)}
-    file = io.BytesIO()
-    np.savez(file, text=np.frombuffer(text, np.uint8), **held)
-    return file.getvalue()
+    return b"".join([len(text).to_bytes(8, "little"), text, *arrays])
+
+
+def is_plain(dtype):
+    """Whether numbers of this kind may cross over."""
+    return dtype.kind in "fciub" and dtype.itemsize <= 16
 
 
 def type_name(node):
@@ -65,15 +66,27 @@ class Odd:
 def unpack(data, handle=None):
     """The tree again. handle: what becomes of a function's number. Raises BadMessage."""
     try:
-        if sum(part.file_size for part in zipfile.ZipFile(io.BytesIO(data)).infolist()) > LARGEST:
-            raise BadMessage("it is too large")
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = dict(file.items())
-        return plain_tree(json.loads(arrays.pop("text").tobytes()), arrays, handle)
+        end = 8 + int.from_bytes(data[:8], "little")
+        return plain_tree(json.loads(data[8:end]), Bytes(data, end), handle)
     except BadMessage:
         raise
-    except Exception as error:  # whatever a file that is none may cause
+    except Exception as error:  # whatever bytes that are none may cause
         raise BadMessage(str(error)) from None
+
+
+class Bytes:
+    """The arrays' bytes, of which one array after the other is taken."""
+
+    def __init__(self, data, start):
+        self.data, self.start = data, start
+
+    def take(self, node):
+        dtype, shape = np.dtype(str(node["array"])), tuple(map(int, node["shape"]))
+        if not is_plain(dtype) or min(shape, default=0) < 0:
+            raise BadMessage("an array of no numbers")
+        array = np.frombuffer(self.data, dtype, math.prod(shape), self.start).reshape(shape).copy()
+        self.start += array.nbytes
+        return array.item() if node.get("number") else array[()] if node.get("scalar") else array
 
 
 def plain_tree(node, arrays, handle):
@@ -83,8 +96,7 @@ def plain_tree(node, arrays, handle):
     if kind in ("tuple", "list"):
         return (tuple if kind == "tuple" else list)(plain_tree(part, arrays, handle) for part in value)
     if kind == "array":
-        array = arrays[f"a{int(value)}"]
-        return array.item() if node.get("number") else array[()] if node.get("scalar") else array
+        return arrays.take(node)
     if kind == "value":
         return value
     if kind == "odd":

@@ -1,13 +1,17 @@
 """A student's function, taken from a notebook, in a process of its own: called with arrays, it answers with arrays.
 
-    python -m miniclip.course.child SECONDS BYTES       {"code", "name"} on standard input, then calls, to its end
+    python -m miniclip.course.child SECONDS SECONDS BYTES
 
-What the function prints is lost, and it has no input. The judge is on the other side (process.py).
+The seconds are of computing, in one call and in all. On standard input {"code", "name"} comes, then calls. What the
+function prints is lost, and it has no input. The judge is on the other side (process.py).
 """
 
 import inspect
+import math
 import os
 import sys
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -19,7 +23,11 @@ from .names import names_for
 
 def main():
     """Serve one function until there are no more calls."""
-    limit(*map(int, sys.argv[1:3]))
+    seconds, seconds_in_all, size = map(int, sys.argv[1:4])
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    limit("RLIMIT_AS", size)
+    limit("RLIMIT_CORE", 0)
+    last = time.process_time() + seconds_in_all
     calls, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         os.dup2(os.open(os.devnull, mode), number)
@@ -32,6 +40,7 @@ def main():
         return {"handle": len(functions) - 1, "name": name_of(function), "parameters": parameters(function)}
 
     while (data := read(calls)) is not None:
+        limit("RLIMIT_CPU", math.ceil(min(time.process_time() + seconds, last)))
         try:
             answer = serve(unpack(data), functions)
         except BaseException as error:  # whatever the student's code may raise, an exit too
@@ -54,19 +63,22 @@ def serve(message, functions):
     return {"result": result, "used": sorted(watch.used)}
 
 
-def limit(seconds, size):
-    """No more than this of the processor and of memory, where the system has limits."""
+def limit(what, amount):
+    """No more than this of the processor or of memory, where the system has such limits: else the judge has a clock."""
     try:
         import resource
-    except ImportError:  # Windows: the judge has a clock
-        return
-    for what, amount in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, size), (resource.RLIMIT_CORE, 0)):
-        hard = resource.getrlimit(what)[1]
-        amount = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
-        try:
-            resource.setrlimit(what, (amount, hard))
-        except (ValueError, OSError):  # a system without this one
-            continue
+
+        hard = resource.getrlimit(number := getattr(resource, what))[1]
+        resource.setrlimit(number, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
+    except (ImportError, AttributeError, ValueError, OSError):  # Windows, or a system without this one
+        pass
+
+
+def end_with(parent):
+    """End this process when the judge's is gone, whatever the student's code is doing."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def name_of(function):

@@ -5,12 +5,13 @@ import json
 import sys
 
 from .grade_notebook import grade_notebook
+from .variants import write_variants
 
 COLUMNS = ("file", "notebook", "exercise", "points", "of", "stage", "kind", "sentence")
 
 
 def run_grade_command(options):
-    """Grade and print. options: notebooks, json, csv, seed.
+    """Grade and print, or write a notebook of variants. options: notebooks, json, csv, seed, variants, student.
 
     -> exit status: 0 where all exercises are right, 1 where one is not, 2 where a file is no notebook of the course.
     Raises ValueError, one sentence, for bad use.
@@ -19,11 +20,18 @@ def run_grade_command(options):
         raise ValueError("--json and --csv are two forms of the same answer: choose one.")
     if options.seed < 0:
         raise ValueError(f"--seed is {options.seed}; it must be at least 0.")
+    if options.variants is not None:
+        if options.notebooks or options.student is None:
+            raise ValueError("--variants writes a notebook for a --student; notebooks are graded without it.")
+        print(f"{write_variants(options.student, options.variants)} is written.")
+        return 0
+    if not options.notebooks:
+        raise ValueError("grade which notebooks? Give them, notebooks/exercises/*.ipynb.")
     is_table = not (options.json or options.csv)
     found, failed = [], []
     for path in options.notebooks:
         try:
-            name, verdicts = grade_notebook(path, options.seed)
+            name, verdicts = grade_notebook(path, options.seed, options.student)
         except ValueError as error:
             failed.append({"file": str(path), "error": str(error)})
             print(f"miniclip: {error}", file=sys.stderr)

@@ -57,7 +57,8 @@ def differs_in_numbers(found, wanted, tolerance, name, floor):
     finite = np.isfinite(right)
     scale = max(float(np.abs(right[finite]).max(initial=0.0)), floor) or 1.0
     with np.errstate(invalid="ignore"):
-        apart = np.where(finite, np.abs(y - right), np.where(y == right, 0.0, np.inf))
+        same = (y == right) | np.isnan(y) & np.isnan(right)
+        apart = np.where(finite, np.abs(y - right), np.where(same, 0.0, np.inf))
     if not apart.size or apart.max() <= tolerance * scale:
         return ""
     worst = np.unravel_index(int(np.argmax(apart)), apart.shape)

@@ -20,6 +20,7 @@ from importlib import import_module
 from . import exercises as files
 from .written import is_unwritten
 
+VARIANTS = "variants"  # the notebook of exercises for marks, which is another for each student
 BY_NAME = {}  # {name: Exercise}, in the order of the notebooks
 CONSTANT = ("mask", "*running_mean", "*running_var")  # arrays of floats without a gradient, as in gradcheck.CASES
 
@@ -55,6 +56,8 @@ class Exercise:
     exclude: tuple = CONSTANT
     tolerance: float = 1e-9
     has_backward: bool = True
+    stands_for: object = None
+    adapt: object = None
 
     def __repr__(self):
         return self.name
@@ -63,6 +66,11 @@ class Exercise:
     def parameters(self):
         """The names of its parameters."""
         return list(inspect.signature(self.reference).parameters)
+
+    @property
+    def counterpart(self):
+        """What of the library an answer stands for, once it is put in."""
+        return self.stands_for or self.reference
 
 
 class Notebook:
@@ -83,13 +91,15 @@ class Notebook:
             where the gradients are not looked at, for there they may be anything.
         blind: {"γ = 1 and β = 0": function of the arguments -> arguments}: points where mistakes do not show. They
             are not marked; a student whose mistake hides there is told so.
-        mistakes: `Mistake`s of the forward pass.
-        hints: from the vaguest to the plainest; kinds: {kind of diagnosis: hints} that come before these.
+        mistakes: `Mistake`s of the forward pass; one that shows only at a trap is named there.
+        hints: from the vaguest to the plainest; kinds: {kind of diagnosis, trap or stage: hints} that come first.
         inside: a case of gradcheck, "whole model (ViT)", in which the function must be right as well.
         forbidden: functions of the library, besides the reference, that may not be called.
         exclude: arguments without a gradient, as `check` takes them.
         has_backward: False where the reference returns the output alone, so that no backward pass can be read
             anywhere: for variants, whose gradients are proven by the forward pass.
+        stands_for: the function of the library, or method of a class there, for which an answer stands once it is put
+            in; by default the reference. adapt: answer -> a function with the signature of that one.
         """
         return self.enter(reference, points, True, fields)
 
@@ -128,8 +138,8 @@ def exercises_of(notebook):
 
 
 def notebooks():
-    """The names of all notebooks with exercises, in order."""
-    return list(dict.fromkeys(one.notebook for one in load().values()))
+    """The names of all notebooks of the course with exercises, in order; not the variants."""
+    return list(dict.fromkeys(one.notebook for one in load().values() if one.notebook != VARIANTS))
 
 
 # ------------------------------------------------------------------------------------------ in a notebook

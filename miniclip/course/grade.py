@@ -19,20 +19,13 @@ from .hints import next_hint
 from .library import Watch
 from .points import describe, draw_points
 from .raised import said, said_inside
+from .stop import UNKNOWN, Stop, stop_at, unjudged
 from .verdict import Verdict
 from .written import is_unwritten
 
 NOT_WRITTEN = "not written yet; the library's stands in."
 ENTRIES = 120  # that are looked at one by one, of all arrays together; each array is also looked at as a whole
-UNKNOWN = ("", "unknown")
 DIAGNOSES = 3  # points that are looked at for a mistake to be named
-
-
-class Stop(Exception):
-    """The stage at which an exercise fails, what is wrong, and what the diagnosis calls it."""
-
-    def __init__(self, stage, sentence, kind="", lesson="", report=None):
-        self.stage, self.sentence, self.kind, self.lesson, self.report = stage, sentence, kind, lesson, report
 
 
 def grade(function, seed=0):
@@ -49,8 +42,8 @@ def grade(function, seed=0):
             return Verdict(exercise.name, "right", exercise.points, Grading(exercise, function, seed).run())
     except Stop as stop:
         verdict = Verdict(exercise.name, stop.stage, exercise.points, stop.sentence, stop.kind, lesson=stop.lesson)
-        verdict.report = stop.report
-    if found := next_hint(exercise, verdict.stage, verdict.kind):
+        verdict.report, verdict.trap = stop.report, stop.trap
+    if found := next_hint(exercise, verdict.stage, verdict.kind, verdict.trap):
         verdict.hint = "Hint {} of {}: {}".format(*found)
     return verdict
 
@@ -138,7 +131,7 @@ class Grading:
             raise Stop("written", NOT_WRITTEN) from None
         except (Exception, SystemExit) as error:
             stage = "runs" if stage == "forward" else stage
-            raise Stop(stage, f"it raised {said(error)}, {self.at(args, trap)}.") from None
+            raise Stop(stage, f"it raised {said(error)}, {self.at(args, trap)}.", trap=trap) from None
 
     def at(self, args, trap=""):
         """Where: the trap's name and the shapes."""
@@ -155,9 +148,10 @@ class Grading:
                 raise Stop("runs", "it should return two things: the output, and backward, a function.")
             found, wanted = found and found[0], wanted[0] if self.exercise.has_backward else wanted
         if problem := differs(found, wanted, self.exercise.tolerance):
-            mistake = known_mistake(self.exercise, self.function, self.points.values())
+            at_trap = [args] if trap else []  # many a mistake is right at the other points
+            mistake = known_mistake(self.exercise, self.function, [*at_trap, *self.points.values()])
             kind, named = (mistake.kind, f" Probably: {mistake.sentence}") if mistake else ("", "")
-            raise Stop(stage, f"{problem}, {self.at(args, trap)}.{named}".replace("?,", "?"), kind)
+            raise Stop(stage, f"{problem}, {self.at(args, trap)}.{named}".replace("?,", "?"), kind, trap=trap)
 
     # -------------------------------------------------------------------------------------- backward
 
@@ -188,7 +182,7 @@ class Grading:
                 continue
             leaves = self.differentiated(args)
             if not all(np.isfinite(leaf).all() for leaf in leaves):
-                self.check_beside_reference(args, trap)  # no slope can be taken there
+                self.check_beside_reference("traps", args, trap)  # no slope can be taken there
                 continue
             try:
                 options = {"cotangent_seed": self.seed + number, "entries": min(32, 4 + ENTRIES // len(leaves))}
@@ -197,8 +191,10 @@ class Grading:
                 raise Stop("contract", f"{str(error).rstrip('.')}, {self.at(args, trap)}.") from None
             if report.ok:
                 self.digits = min([self.digits, *(row.digits for row in report.rows if row.digits is not None)])
+            elif why := unjudged(report):
+                self.check_beside_reference(stage, args, trap, why)
             else:
-                failed.append((self.stop(stage, report, args, trap), args))
+                failed.append((stop_at(stage, report, self.at(args, trap), trap), args))
                 if failed[-1][0].kind not in UNKNOWN or len(failed) == DIAGNOSES:
                     break
         if failed:
@@ -213,27 +209,16 @@ class Grading:
         excluded = [name for name in named if any(fnmatch(name, pattern) for pattern in self.exercise.exclude)]
         return [leaf for name, leaf in named.items() if is_float(leaf) and name not in excluded]
 
-    def check_beside_reference(self, args, trap):
-        """The gradients where an argument is infinite, as a score that is masked."""
+    def check_beside_reference(self, stage, args, trap, why=""):
+        """The gradients where no slope can be taken: an argument is infinite, as a masked score, or `why` says so."""
         if not self.exercise.has_backward:
+            if why:
+                raise Stop(stage, f"its gradient cannot be judged {self.at(args, trap)}: {why}", trap=trap)
             return
-        self.call("traps", args, trap)
+        self.call(stage, args, trap)
         found, wanted = (gradients(f, args, self.seed) for f in (self.function, self.exercise.reference))
         if problem := differs(found, wanted, 1e-9, "the gradient"):
-            raise Stop("traps", f"{problem}, {self.at(args, trap)}.")
-
-    def stop(self, stage, report, args, trap):
-        """The `Stop` of a report that is not right."""
-        if report.problems:
-            return Stop("contract", f"{str(report.problems[0]).rstrip('.')}, {self.at(args, trap)}.", report=report)
-        wrong = [row for row in report.rows if not row.ok]
-        row = next((row for row in wrong if row.kind not in UNKNOWN), wrong[0])
-        where = list(row.index) if row.index else ""
-        numbers = f": {row.name}{where} is {row.claimed:.4g}, should be {row.found:.4g}" if row.index else ""
-        why = f" Probably: {row.why}" if row.why else ""
-        return Stop(
-            stage, f"the gradient of {row.name} is wrong{numbers}, {self.at(args, trap)}.{why}", row.kind, report=report
-        )
+            raise Stop(stage, f"{problem}, {self.at(args, trap)}.", trap=trap)
 
     # -------------------------------------------------------------------------------------- inside
 

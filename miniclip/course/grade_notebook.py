@@ -1,21 +1,36 @@
 """Grading a notebook file: every exercise of it, each in a process of its own, judged in this one."""
 
-from .exercise import exercises_of
+from difflib import get_close_matches
+
+from .exercise import VARIANTS, exercises_of, load
 from .grade import NOT_WRITTEN, grade
 from .notebook import read_notebook
 from .process import Ended, StudentProcess
 from .raised import said
+from .variants import variants_of
 from .verdict import Verdict
 
 
-def grade_notebook(path, seed=0):
+def grade_notebook(path, seed=0, student=None):
     """A notebook, solved as far as it is -> its name in the course, [`Verdict`] of every exercise.
 
-    Nothing of it runs in this process. seed: decides the points. Raises NoNotebook, a ValueError, for a file that is
-    no notebook of the course.
+    Nothing of it runs in this process. seed: decides the points; student: whose variants are asked for, by default
+    those of the student that the notebook names. Raises NoNotebook, a ValueError, for a file that is no notebook of
+    the course.
     """
     notebook = read_notebook(path)
-    return notebook.name, [grade_answer(one, notebook.answer(one.name), seed) for one in exercises_of(notebook.name)]
+    name, exercises = notebook.name, exercises_of(notebook.name)
+    if name == VARIANTS:
+        whose, exercises = variants_of(notebook, student)
+        name = f"{name} of {'nobody' if whose is None else whose}"
+    verdicts = [grade_answer(one, notebook.answer(one.name), seed) for one in exercises]
+    return name, verdicts + [no_exercise(one) for one in notebook.named() if one not in load()]
+
+
+def no_exercise(name):
+    """The `Verdict` on an answer to an exercise that does not exist."""
+    like = get_close_matches(name, load(), 1)
+    return Verdict(name, "written", 0, f"there is no exercise of this name{f': {like[0]}?' if like else '.'}")
 
 
 def grade_answer(exercise, answer, seed=0):

@@ -60,21 +60,39 @@ STAGE_HINTS = {
 }
 
 
-def hints_for(exercise, stage, kind=""):
-    """The hints of an exercise that stopped at a stage, with what the diagnosis calls its mistake, in order."""
-    own = exercise.kinds.get(kind) or exercise.kinds.get(stage) or ()
+def hints_for(exercise, stage, kind="", trap=""):
+    """The hints of an exercise that stopped at a stage, perhaps at a trap, with what the diagnosis calls its mistake.
+
+    Its own come first, for the mistake, then for the trap, or else for the stage.
+    """
+    own = [hint for key in (kind, trap) for hint in as_list(exercise.kinds.get(key))]
     common = KIND_HINTS.get(kind) or STAGE_HINTS.get(stage)
-    return [*([own] if isinstance(own, str) else own), *([common] if common else []), *exercise.hints]
+    return [*(own or as_list(exercise.kinds.get(stage))), *as_list(common), *exercise.hints]
 
 
-opened = {}  # {(exercise, stage, kind): how many hints have been shown}
+def as_list(hints):
+    """One text, several, or None, as a list."""
+    return [hints] if isinstance(hints, str) else list(hints or ())
 
 
-def next_hint(exercise, stage, kind=""):
+opened = {}  # {(exercise, stage, kind, trap): how many hints have been shown}
+
+
+def next_hint(exercise, stage, kind="", trap=""):
     """The next hint -> (number, how many there are, text), or None where there is none."""
-    hints = hints_for(exercise, stage, kind)
+    hints = hints_for(exercise, stage, kind, trap)
     if not hints:
         return None
-    key = exercise.name, stage, kind
+    key = exercise.name, stage, kind, trap
     opened[key] = min(opened.get(key, 0) + 1, len(hints))
     return opened[key], len(hints), hints[opened[key] - 1]
+
+
+def folded_hints(exercise):
+    """The hints of an exercise for a notebook, each folded."""
+    count = len(exercise.hints)
+    return "\n\n".join(folded(f"Hint {number} of {count}", hint) for number, hint in enumerate(exercise.hints, 1))
+
+
+def folded(summary, text):
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"

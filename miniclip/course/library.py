@@ -14,8 +14,9 @@ IN_PLACE = {}  # {name: what stands in the library now}
 class put_in:
     """Put functions into the library: put_in(layer_norm, softmax), until `take_out`; or `with put_in(layer_norm): …`.
 
-    Each is the answer to an exercise, whose decorator it carries. What is not written yet changes nothing. Raises
-    ValueError for a function that is no answer.
+    Each is the answer to an exercise, whose decorator it carries. What is not written yet changes nothing, and what has
+    no counterpart in the library has no place in it: `.names` are those that have. Raises ValueError for a function
+    that is no answer.
     """
 
     def __init__(self, *functions):
@@ -24,11 +25,12 @@ class put_in:
             name = exercise_name(function)
             take_out(name)
             if not getattr(function, "is_stand_in", False):
-                reference = find_exercise(name).reference
-                placed = made_ready(function, reference)
-                exchange(reference, placed)
-                IN_PLACE[name] = placed
-                self.names.append(name)
+                exercise = find_exercise(name)
+                adapted = exercise.adapt(function) if exercise.adapt else function
+                placed = made_ready(adapted, exercise.counterpart, name)
+                if exchange(exercise.counterpart, placed):
+                    IN_PLACE[name] = placed
+                    self.names.append(name)
 
     def __repr__(self):
         return f"in the library now: {', '.join(IN_PLACE) or 'nothing of yours'}"
@@ -45,7 +47,7 @@ def take_out(*functions):
     for function in functions or list(IN_PLACE):
         name = function if isinstance(function, str) else exercise_name(function)
         if name in IN_PLACE:
-            exchange(IN_PLACE.pop(name), find_exercise(name).reference)
+            exchange(IN_PLACE.pop(name), find_exercise(name).counterpart)
 
 
 def exercise_name(function):
@@ -57,7 +59,7 @@ def exercise_name(function):
     return name
 
 
-def made_ready(function, reference):
+def made_ready(function, reference, name):
     """What stands in the library for a student's function. Its `__wrapped__` is for what stands behind a door there.
 
     It has no door of its own: what comes to it went through those of larger functions, and what it returns meets the
@@ -67,11 +69,11 @@ def made_ready(function, reference):
     lacks = [name for name in known if name not in takes]
     starred = any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in takes.values())
     if lacks and not starred and all(known[name].default is not inspect.Parameter.empty for name in lacks):
-        function = with_the_rest(function, reference, lacks)
+        function = with_the_rest(function, reference, lacks, name)
     return dispatch(function) if hasattr(reference, "__wrapped__") else function
 
 
-def with_the_rest(function, reference, lacks):
+def with_the_rest(function, reference, lacks, name):
     """The function; for a call with an argument that it lacks, the library's, and the first time that is said."""
     known, said = inspect.signature(reference), []
 
@@ -82,7 +84,7 @@ def with_the_rest(function, reference, lacks):
         if not asked:
             return function(**given)
         if not said:
-            print(f"{function.exercise} is called with {asked[0]}, which yours does not take: the library's stands in.")
+            print(f"{name} is called with {asked[0]}, which yours does not take: the library's stands in.")
             said.append(asked)
         return reference(*args, **named)
 
@@ -90,34 +92,40 @@ def with_the_rest(function, reference, lacks):
 
 
 def exchange(old, new):
-    """Let `new` stand wherever the library's modules know `old`: under a name, or as a default of a function.
+    """Let `new` stand wherever the library knows `old`: under a name in a module or class, or as a default.
 
-    Where they know what is behind the door of `old`, what is behind that of `new`.
+    Where they know what is behind the door of `old`, what is behind that of `new`. -> in how many places.
     """
     package = __name__.partition(".")[0]
-    pairs = [(old, new)]
+    pairs, count = [(old, new)], 0
     if hasattr(old, "__wrapped__") and hasattr(new, "__wrapped__"):
         pairs.append((old.__wrapped__, new.__wrapped__))
     for name, module in sorted(sys.modules.items()):
         if name.partition(".")[0] != package or name.startswith(__package__):
             continue  # the course goes on knowing which is which
-        for key, value in list(vars(module).items()):
-            for one, other in pairs:
-                if value is one:
-                    setattr(module, key, other)
-                    break
-            else:
-                if getattr(value, "__module__", None) == name:
-                    exchange_default(value, old, new)
-    for draw, _ in CASES.values():
-        exchange_default(draw, old, new)
+        for owner, key, value in known_to(module):
+            other = next((other for one, other in pairs if value is one), None)
+            if other is not None:
+                setattr(owner, key, other)
+                count += 1
+            elif getattr(value, "__module__", None) == name:
+                count += exchange_default(value, old, new)
+    return count + sum(exchange_default(draw, old, new) for draw, _ in CASES.values())
+
+
+def known_to(module):
+    """[(module or class of it, name, what stands under this name)]."""
+    classes = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
+    return [(owner, key, value) for owner in (module, *classes) for key, value in vars(owner).items()]
 
 
 def exchange_default(function, old, new):
-    """In the defaults of a function, which may stand behind a door."""
+    """In the defaults of a function, which may stand behind a door -> whether it was one of them."""
     function = inspect.unwrap(function) if callable(function) else function
-    if inspect.isfunction(function) and any(default is old for default in function.__defaults__ or ()):
+    known = inspect.isfunction(function) and any(default is old for default in function.__defaults__ or ())
+    if known:
         function.__defaults__ = tuple(new if default is old else default for default in function.__defaults__)
+    return known
 
 
 # ------------------------------------------------------------------------------------------ whose work is it?
@@ -126,23 +134,32 @@ def exchange_default(function, old, new):
 class Watch:
     """Notice calls of the library's functions: `with Watch(functions) as watch: …`, then watch.used {name}.
 
-    By the file and the name of their code, so that a copy, an alias or a library imported anew is noticed as well.
+    By the place of their code, so that a copy, an alias or a library imported anew is noticed as well.
+    A profiler that runs is interrupted, and goes on afterwards.
     """
 
     def __init__(self, functions):
         codes = [inspect.unwrap(function).__code__ for function in functions]  # behind their doors
-        self.codes, self.used = {(code.co_filename, code.co_name) for code in codes}, set()
+        self.codes, self.used = set(map(place_of, codes)), set()
 
     def look(self, frame, event, argument):
-        code = frame.f_code
-        if event == "call" and (code.co_filename, code.co_name) in self.codes:
-            self.used.add(code.co_name)
+        if event == "call" and place_of(frame.f_code) in self.codes:
+            self.used.add(frame.f_code.co_name)
 
     def __enter__(self):
-        self.before = sys.getprofile()
+        self.before = sys.getprofile() if self.codes else None
         if self.codes:
             sys.setprofile(self.look)
         return self
 
     def __exit__(self, *_):
-        sys.setprofile(self.before)
+        if hasattr(self.before, "enable"):  # Python's own profiler is no function: it is set by itself
+            sys.setprofile(None)
+            self.before.enable()
+        elif self.codes:
+            sys.setprofile(self.before)
+
+
+def place_of(code):
+    """Where code stands, the same for every copy of it."""
+    return code.co_filename, code.co_firstlineno, code.co_name

@@ -38,10 +38,14 @@ class Answer:
 
 @dataclass
 class StudentNotebook:
-    """name: of the course's notebook, "03_norms"; trees: the cells' syntax trees; broken: [(text, error)]."""
+    """name: of the course's notebook, "03_norms"; trees: the cells' syntax trees; broken: [(text, error)].
+
+    metadata: what the notebook says of itself, as {"course": "03_norms"}.
+    """
 
     path: Path
     name: str
+    metadata: dict = field(default_factory=dict)
     trees: list = field(default_factory=list)
     broken: list = field(default_factory=list)
 
@@ -55,6 +59,11 @@ class StudentNotebook:
             return Answer(exercise, found[-1].name, is_stub=True)
         code, alone = (Slice(self.trees, written[-1], alone).code() for alone in (False, True))
         return Answer(exercise, written[-1].name, code, alone)
+
+    def named(self):
+        """The exercises that decorators in it name, in order; what they name may not exist."""
+        nodes = [node for tree in self.trees for node in tree.body if isinstance(node, ast.FunctionDef)]
+        return list(dict.fromkeys(str(name) for node in nodes for name in answered(node)))
 
     @staticmethod
     def is_answer(node, exercise):
@@ -95,7 +104,9 @@ def read_notebook(path):
             notebook.trees.append(ast.parse(without_magics(text)))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             notebook.broken.append((text, error if isinstance(error, SyntaxError) else SyntaxError(str(error))))
-    notebook.name = name_of(content, path, notebook)
+    ours = content["metadata"].get("miniclip") if isinstance(content.get("metadata"), dict) else None
+    notebook.metadata = ours if isinstance(ours, dict) else {}
+    notebook.name = name_of(path, notebook)
     return notebook
 
 
@@ -117,19 +128,16 @@ def without_magics(text):
         return re.sub(r"(?m)^(\s*)(%|!|\?).*$|^(\s*)\S+\?+\s*$", r"\1\3pass", text)
 
 
-def name_of(content, path, notebook):
+def name_of(path, notebook):
     """Which notebook of the course it is: as metadata say, or the file's name, or its exercises. Raises NoNotebook."""
     known = {exercise.notebook for exercise in load().values()}
-    metadata = content.get("metadata")
-    ours = metadata.get("miniclip") if isinstance(metadata, dict) else None
-    says = ours.get("course") if isinstance(ours, dict) else None
-    if says in known:
+    says = notebook.metadata.get("course")
+    if isinstance(says, str) and says in known:
         return says
     for name in sorted(known):
         if path.stem.startswith(name):
             return name
-    nodes = [node for tree in notebook.trees for node in tree.body if isinstance(node, ast.FunctionDef)]
-    found = [BY_NAME[name].notebook for node in nodes for name in answered(node) if name in BY_NAME]
+    found = [BY_NAME[name].notebook for name in notebook.named() if name in BY_NAME]
     if not found:
         raise NoNotebook(f"{path} holds no exercise of the course.")
     return max(found, key=found.count)

@@ -4,17 +4,20 @@ import builtins
 import inspect
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
+from functools import lru_cache
 from keyword import iskeyword
 
 from .arrays import BadMessage, pack, read, unpack, write
 
-SECONDS_OF_A_START = 60  # of the process, where the machine is busy: no fault of the student's
-SECONDS_OF_A_CALL = 10
+SECONDS_OF_A_CALL = 10  # of the processor's time: on a busy machine a right answer may have to wait
 SECONDS_OF_AN_EXERCISE = 60
+PATIENCE = 100  # seconds of the clock for one call, or the start, where nothing is computed either: sleep, a deadlock
+LONGEST = 600  # for a whole exercise
 BYTES = 4 << 30  # of address space: threads and libraries take some of it
 
 
@@ -30,7 +33,8 @@ class StudentProcess:
 
     def __init__(self, code, name):
         self.failure, self.ends = "", float("inf")
-        command = [sys.executable, "-m", "miniclip.course.child", str(SECONDS_OF_AN_EXERCISE), str(BYTES)]
+        limits = map(str, (SECONDS_OF_A_CALL, SECONDS_OF_AN_EXERCISE, BYTES))
+        command = [sys.executable, "-m", "miniclip.course.child", *limits]
         threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         path = os.pathsep.join(p for p in sys.path if p)  # the library as it is found here
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -42,8 +46,8 @@ class StudentProcess:
 
     def __enter__(self):
         try:
-            self.function = self.ask({"code": self.code, "name": self.name}, SECONDS_OF_A_START)
-            self.ends = time.monotonic() + SECONDS_OF_AN_EXERCISE
+            self.ends = time.monotonic() + LONGEST
+            self.function = self.ask({"code": self.code, "name": self.name})
         except BaseException:
             self.close()
             raise
@@ -70,20 +74,19 @@ class StudentProcess:
             pass
         self.answers.put(None)
 
-    def ask(self, message, seconds=None):
+    def ask(self, message):
         """One call -> what it returns, with functions that are called there. Raises what the student's code raised."""
         if self.failure:
             raise Ended(self.failure)
-        seconds = seconds or SECONDS_OF_A_CALL
         try:
             write(self.process.stdin, pack(message))
-            data = self.answers.get(timeout=max(0.1, min(seconds, self.ends - time.monotonic())))
+            data = self.answers.get(timeout=max(0.1, min(PATIENCE, self.ends - time.monotonic())))
         except queue.Empty:
-            self.fail(f"it did not return within {seconds} seconds: does a loop never end?")
+            self.fail("it did not return for a long time: does it wait for something?")
         except OSError:
             data = None
         if data is None:
-            self.fail("it ended its process: does it call exit, or take too much time or memory?")
+            self.fail(self.why_ended())
         try:
             answer = unpack(data, self.remote)
         except BadMessage:
@@ -94,6 +97,16 @@ class StudentProcess:
             raise as_raised(str(answer["raised"]), str(answer.get("said", "")))
         self.used.update(map(str, answer.get("used", ())))
         return answer["result"]
+
+    def why_ended(self):
+        """What became of the process, which says nothing more."""
+        try:
+            status = self.process.wait(5)
+        except subprocess.TimeoutExpired:  # it lives, and what it said is no answer
+            status = None
+        if status is not None and -status == getattr(signal, "SIGXCPU", None):
+            return f"it did not return within {SECONDS_OF_A_CALL} seconds of computing: does a loop never end?"
+        return "it ended its process: does it call exit, or take too much memory?"
 
     def fail(self, why):
         self.failure = why
@@ -155,8 +168,13 @@ def with_parameters(call, parameters):
                 named[name] = values[name]
         return call(*args, **named)
 
-    text = str(inspect.Signature(given))[1:-1]
-    return eval(f"lambda {text}: hand_on(locals())", {"hand_on": hand_on, "LEFT_OUT": left_out})
+    return maker_of(str(inspect.Signature(given))[1:-1])(hand_on, left_out)
+
+
+@lru_cache
+def maker_of(parameters):
+    """Makes functions of these parameters: each backward pass is one, and most have the same."""
+    return eval(f"lambda hand_on, LEFT_OUT: lambda {parameters}: hand_on(locals())")
 
 
 def as_raised(name, said):

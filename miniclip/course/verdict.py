@@ -29,6 +29,7 @@ class Verdict:
     kind: str = ""
     hint: str = ""
     lesson: str = ""  # where the mistake does not show
+    trap: str = ""  # the trap at which it stopped
     report: object = field(default=None, repr=False)
 
     def __bool__(self):

@@ -114,7 +114,9 @@ def problem_of(name, gradient, again, twice, point, kinds):
     if not same_bits(gradient, again[name]):
         cause = "it accumulates between calls, or writes into what the forward pass kept"
         return f"backward, called again, gave another gradient of {name}: {cause}."
-    if not point.layer.is_loss and not np.allclose(twice[name], 2 * again[name], rtol=1e-5, atol=0):
+    kind = gradient.dtype if gradient.dtype.kind == "f" else np.float64
+    nothing = np.finfo(kind).tiny  # below it numbers lose their digits
+    if not point.layer.is_loss and not np.allclose(twice[name], 2 * again[name], rtol=1e-5, atol=nothing):
         cause = name_nonlinear(np.asarray(again[name], float), np.asarray(twice[name], float))
         return f"backward of twice the cotangent is not twice the gradient of {name}: {cause}."
     return None

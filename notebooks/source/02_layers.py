@@ -32,7 +32,8 @@ rng = np.random.default_rng(0)
 # $$dx_j = \sum_i dy_i\, \frac{\partial y_i}{\partial x_j} \qquad\text{or, with all slopes in one matrix } J, \qquad dx = J^\top dy$$
 #
 # That is the whole chain rule. Read the sum: $x_j$ may have moved many outputs, and what each of these sends back is added.
-#
+
+# %% [markdown] tags=["slide"]
 # **Predict.** A layer in the middle of CLIP's ViT-B/32 makes 3,072 numbers of 768, for each of 50 tokens of each of 32 pictures. How much memory would its $J$ take, in float32: 24 megabytes, gigabytes, or terabytes?
 
 # %%
@@ -96,7 +97,8 @@ assert all(check(layer, x).ok for layer in (copies, total, choice))
 # $$y_{rm} = \sum_k x_{rk}\, W_{mk} + b_m \qquad\text{or}\qquad Y = X W^\top + b$$
 #
 # $X$ is a list of $R$ rows of $K$ numbers. The weight makes $M$ numbers of each. Most of CLIP's parameters stand in such layers.
-#
+
+# %% [markdown] tags=["slide"]
 # Now take each of the three and ask: *in which outputs does it stand, and with which factor?*
 #
 # - $x_{rk}$ stands in all $y_{rm}$ of its row, with the factor $W_{mk}$. So $dx_{rk} = \sum_m dy_{rm} W_{mk}$, which is $dX = dY\, W$.
@@ -104,7 +106,8 @@ assert all(check(layer, x).ok for layer in (copies, total, choice))
 # - $b_m$ stands in $y_{rm}$ for every row, with the factor 1. So $db_m = \sum_r dy_{rm}$.
 #
 # The weight and the bias were copied to all rows, so what the rows want is added up. It is a sum, and not a mean.
-#
+
+# %% [markdown]
 # **Write** it. $x$ may have any number of axes before its last, in pictures and tokens and heads; to a linear layer all of that is one long list of rows. `reshape(-1, K)` makes it one. Where there is no bias, there is no gradient of it.
 
 
@@ -284,7 +287,8 @@ assert found.numeric.sum() == 8 and found.claimed.sum() == 4
 # $$y_i = f(x_i) \qquad\Rightarrow\qquad dx_i = f'(x_i)\, dy_i$$
 #
 # ReLU is $\max(x, 0)$. Its slope is 1 above 0 and 0 below: it is a choice, made by $x$. At 0 itself it has no slope, and by custom one says 0 (see notebook 1).
-#
+
+# %% [markdown]
 # **Write** it. Whose sign decides what comes back: that of $x$, or that of $dy$?
 
 

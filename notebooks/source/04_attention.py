@@ -34,7 +34,8 @@ rng = np.random.default_rng(0)
 # $$S = \frac{Q K^\top}{\sqrt d} + M, \qquad A = \operatorname{softmax}(S), \qquad Y = A V$$
 #
 # (Vaswani et al. 2017.) A row of $Q$ is what one position asks, a row of $K$ what one position holds up, a row of $V$ what it has to say. $S_{ij}$ is how well key $j$ fits question $i$. The softmax makes each row of $S$ into weights that are positive and sum to 1, so row $i$ of $Y$ is a mean of the rows of $V$. $M$ is a mask, of which more in section 3; leave it aside for now.
-#
+
+# %% [markdown] tags=["slide"]
 # Why $\sqrt d$? Let the entries of a question and of a key be random, with mean 0 and variance 1, and let both have $d = 64$ of them.
 #
 # **Predict.** How large is a score $q \cdot k$, typically: about 1, about 8, or about 64? And what would be bad about large ones?
@@ -73,13 +74,15 @@ assert plain_scale[256][1] > 0.85 and plain_scale[256][2] < scaled[256][2] / 4
 # Then the softmax, as in notebook 3, row by row. And then the product $Q K^\top$, with its scale:
 #
 # $$dS_{ij} = A_{ij} \Big( dA_{ij} - \sum_l A_{il}\, dA_{il} \Big), \qquad dQ = \frac{dS\, K}{\sqrt d}, \qquad dK = \frac{dS^\top Q}{\sqrt d}$$
-#
+
+# %% [markdown] tags=["slide"]
 # What does $dS$ want? Put $dA_{ij} = dy_i \cdot v_j$ in. The sum is $dy_i \cdot y_i$, for $y_i$ is the mean of the $v_l$. So
 #
 # $$dS_{ij} = A_{ij} \; dy_i \cdot (v_j - y_i)$$
 #
 # Position $i$ compares what $j$ says with what it hears on the whole. If $v_j$ leads further in the direction that the loss wants, that score is raised; if less far, it is lowered. And if all say the same, there is nothing to choose, and no question and no key learns anything.
-#
+
+# %% [markdown]
 # **Write** it, for stacks of matrices: whatever axes stand before the last two are batch and heads. `.swapaxes(-1, -2)` transposes. The softmax you may use: `weights, softmax_back = softmax(scores)`.
 
 
@@ -88,8 +91,8 @@ assert plain_scale[256][1] > 0.85 and plain_scale[256][2] < scaled[256][2] / 4
 def attend(q, k, v, mask=None):
     """softmax(q kᵀ / √d + mask) v.
 
-    q (…, A, d), k (…, T, d), v (…, T, e); mask of a shape that fits the scores
-    (…, A, T), or None -> y (…, A, e), backward; backward(dy) -> dq, dk, dv
+    q (…, A, d), k (…, T, d), v (…, T, d); mask of a shape that fits the scores
+    (…, A, T), or None -> y (…, A, d), backward; backward(dy) -> dq, dk, dv
     """
     ### BEGIN SOLUTION
     scale = q.shape[-1] ** -0.5
@@ -112,9 +115,27 @@ grade(attend)
 # %% [markdown]
 # ## 2. Look: attention over an emoji
 #
-# The library comes with a small CLIP that was trained on emoji. Half-way through its picture encoder, a picture is a grid of 16 × 16 places, and each has 96 numbers that say what is to be seen there. We let places ask: *who looks like me?* So the numbers are question and key at once (centred and of length 1, then times 8, which decides how choosy they are).
+# The library comes with a small CLIP that was trained on emoji. Behind the first of the four stages of its picture encoder, a picture is a grid of 16 × 16 places, and each has 96 numbers that say what is to be seen there. We let places ask: *who looks like me?* So the numbers are question and key at once (centred and of length 1, then times 8, which decides how choosy they are).
 #
 # `attend` returns what is heard, and not the weights. **Predict** what you have to give it as values, so that it returns the weights themselves.
+
+
+# %% [markdown] tags=["answer"]
+# The unit matrix: $A I = A$. Position $j$ then says "I am $j$", and a mean of these *is* the weights.
+
+# %% [markdown]
+# `who_looks` does that. One thing is in the way: here values are as wide as keys, and 256 places need 256 different values. So questions and keys are filled up with zeros, which add nothing to any score; the wider $\sqrt d$ is made up for.
+
+
+# %%
+def who_looks(q, k, mask=None):
+    """The weights of attend.  q (…, A, d), k (…, T, d) -> (…, A, T)"""
+    (tokens, d), batch = k.shape[-2:], k.shape[:-2]
+    wide = max(tokens, d)
+    fill = [(0, 0)] * (k.ndim - 1) + [(0, wide - d)]
+    q, k = np.pad(q * (wide / d) ** 0.5, fill), np.pad(k, fill)
+    names = np.broadcast_to(np.eye(tokens, wide), (*batch, tokens, wide))
+    return attend(q, k, names, mask)[0][..., :tokens]
 
 
 # %%
@@ -146,19 +167,18 @@ features = grids(drawings(*things))[0].reshape(len(things), 256, -1)
 features = features - features.mean(1, keepdims=True)
 features = features / np.sqrt((features**2).sum(-1, keepdims=True))
 question = 8 * features * features.shape[-1] ** 0.5  # attend divides by √d
-weights = attend(question, features, np.broadcast_to(np.eye(256), (3, 256, 256)))[0]
+weights = who_looks(question, features)
 print("weights", weights.shape, "and each row sums to", weights.sum(-1).mean().round(6))
 
 # %% tags=["numbers"]
 assert np.allclose(weights.sum(-1), 1) and weights.min() >= 0
 assert features.shape == (3, 256, 96)
+alike = softmax(8 * features @ features.swapaxes(1, 2))[0]
+assert np.allclose(weights, alike, atol=1e-5)
 twin = weights[2, 16 * 10 + 4].reshape(16, 16)[9:12, 11:13]
 assert twin.max() > 5 / 256 > 5 * np.median(weights)
 
-# %% [markdown] tags=["answer"]
-# The unit matrix: $A I = A$. Position $j$ then says "I am $j$", and the mean of these is the weights.
-
-# %% alt="Three emoji, a rainbow, a hamburger and a crown, each twice, with a cross where a place asks. Bright are the places that it looks at: along the same band of the rainbow, here and there on the bun, along the whole salad, at the other red stone of the crown." tags=["slide", "output"]
+# %% alt="Three emoji, a rainbow, a hamburger and a crown, each twice, with a cross where a place asks. Bright are the places that it looks at: along the same band of the rainbow, here and there on the bun, along the salad, at the other red stone of the crown." tags=["slide", "output"]
 asking = (((4, 6), (9, 11)), ((4, 5), (8, 8)), ((10, 4), (6, 6)))  # row and column
 figure = Figure(figsize=(9, 6.2), layout="constrained")
 axes = figure.subplots(2, 3)
@@ -180,9 +200,8 @@ figure
 
 # %%
 shuffled = rng.permutation(256)
-colours = rgb.reshape(3, 16, 4, 16, 4, 3).mean((2, 4)).reshape(3, 256, 3)
-straight = attend(question, features, colours)[0]
-mixed = attend(question[:, shuffled], features[:, shuffled], colours[:, shuffled])[0]
+straight = attend(question, features, features)[0]
+mixed = attend(*(a[:, shuffled] for a in (question, features, features)))[0]
 print("largest difference:", f"{np.abs(mixed - straight[:, shuffled]).max():.0e}")
 
 # %% tags=["numbers"]
@@ -195,7 +214,8 @@ assert np.abs(mixed - straight[:, shuffled]).max() < 1e-5
 # ## 3. Who may look where
 #
 # CLIP's text encoder reads from left to right: a position may look at itself and at what stands before it, never ahead. (Radford et al. 2021, §2.4, kept this so that a pre-trained language model could be put in its place.) The mask $M$ does it. It is added to the scores: 0 where one may look, $-\infty$ where not; $e^{-\infty}$ is exactly 0, and the other weights share the whole among them.
-#
+
+# %% [markdown]
 # **Write** the mask for a number of tokens. Row $t$ is what position $t$ may look at. Take care: $0 \cdot \infty$ is no number.
 
 
@@ -273,7 +293,8 @@ assert blocks[1][~above].min() > 0
 # ## 4. Heads
 #
 # One softmax gives one mean. A word that wants to hear *what* is meant and *which colour* it has gets the mean of both answers, in one. So the width $D$ is cut into $H$ heads of $d = D / H$ numbers. Each has its own question, keys and values, and looks where it likes; their answers stand side by side. It costs hardly more: $H$ products of width $d$ are as much work as one of width $D$.
-#
+
+# %% [markdown] tags=["slide"]
 # No new mathematics, only axes. One linear layer makes all three for all heads, and its output has the shape $(N, T, 3D)$. Its last axis is ordered like this: first all questions, then all keys, then all values; and within each, head after head, $d$ numbers each. `attend` wants $(N, H, T, d)$.
 #
 # **Predict.** Somebody makes the answers, which are $(N, H, T, d)$, into $(N, T, D)$ by `y.reshape(N, T, D)`. At which shapes does NumPy complain?
@@ -326,8 +347,7 @@ x = embedding(tokens, clip.params["token_embedding"]["weight"])[0]
 x = layer_norm(x + clip.params["positional_embedding"][: len(words)], **text["ln_1"])[0]
 qkv = linear(x, text["attn"]["in_proj_weight"], text["attn"]["in_proj_bias"])[0]
 q, k, _ = qkv.reshape(len(words), 3, heads, -1).transpose(1, 2, 0, 3)
-ones = np.broadcast_to(np.eye(len(words)), (heads, len(words), len(words)))
-by_head = attend(q, k, ones, causal_mask(len(words)))[0]
+by_head = who_looks(q, k, causal_mask(len(words)))
 
 figure = Figure(figsize=(10, 3.2), layout="constrained")
 axes = figure.subplots(1, heads, sharey=True)
@@ -341,13 +361,17 @@ figure.colorbar(image, ax=axes, label="weight", shrink=0.8)
 figure
 
 # %% tags=["numbers"]
-assert np.allclose(by_head.sum(-1), 1, atol=1e-5) and np.allclose(by_head[:, 0, 0], 1)
+assert (
+    heads == 4
+    and np.allclose(by_head.sum(-1), 1, atol=1e-5)
+    and np.allclose(by_head[:, 0, 0], 1)
+)
 assert (by_head[:, np.triu(np.ones(by_head.shape[1:], bool), 1)] == 0).all()
 apart = [np.abs(by_head[a] - by_head[b]).max() for a in range(heads) for b in range(a)]
 assert max(apart) > 0.5
 
 # %% [markdown]
-# Four heads, four habits. The first row is the same in all: the start can look at nobody but itself. Be careful with stories about what a head "means", though. This is one block of several, one sentence, and weights say who is heard, not what is made of it.
+# Four heads, four habits. The first row is the same in all: the start can look at nobody but itself. Be careful with stories about what a head "means", though. This is one block and one sentence, and weights say who is heard, not what is made of it.
 #
 # ### A bias that nobody trains
 #
@@ -377,9 +401,11 @@ assert (largest[:, 1] < 1e-3).all() and (largest[:, [0, 2]] > 0.01).all()
 # $$t_0 = \operatorname{mean}(x) + e_0, \qquad t_j = x_j + e_j, \qquad y = W_c \operatorname{attend}(W_q\, t_0,\; W_k\, t,\; W_v\, t)$$
 #
 # with a positional embedding $e$, and a bias with each $W$. In all heads, as before.
-#
+
+# %% [markdown] tags=["slide"]
 # The forward pass is given. Every layer in it gave you its backward. So what is left is to follow the ways, and where two meet, to **add**. A pixel goes three ways: it is key and value as itself, and it is a part of the mean. The first token goes three ways too: it asks, it is a key, it is a value. And the embedding $e$ is the same for all pictures.
-#
+
+# %% [markdown]
 # **Write** the backward pass.
 
 
@@ -448,8 +474,7 @@ def looks(pictures):
     t = t + pool["positional_embedding"]
     q, k = linear(t[:, :1], **pool["q_proj"])[0], linear(t, **pool["k_proj"])[0]
     q, k = (a.reshape(len(x), -1, pool_heads, 64).swapaxes(1, 2) for a in (q, k))
-    ones = np.broadcast_to(np.eye(5), (len(x), pool_heads, 5, 5))
-    w = attend(q, k, ones)[0][:, :, 0]
+    w = who_looks(q, k)[:, :, 0]
     return w[..., 1:] + w[..., :1] / 4
 
 

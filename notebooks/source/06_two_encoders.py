@@ -118,7 +118,7 @@ grade(residual_block)
 
 # %%
 def transformer(x, p, heads, mask=None, activation=quick_gelu):
-    """All blocks in turn.   x (N, T, D); p: {"resblocks": [block, …]} -> y, backward."""
+    """All blocks in turn. x (N, T, D); p: {"resblocks": [block, …]} -> y, backward."""
     backwards = []
     for block in p["resblocks"]:
         x, back = residual_block(x, block, heads, mask, activation)
@@ -225,6 +225,7 @@ for way in ("pre-norm", "no norm", "post-norm"):
     assert ends[1, way][2] < 0.3
 assert 0.02 < ends[1, "no shortcut"][1] < 0.5 and ends[1, "no shortcut"][2] > 0.99
 assert ends[2, "no norm"][0] > 100 and ends[2, "no norm"][1] > 1e6
+assert ends[2, "no norm"][2] > 0.8
 assert ends[2, "pre-norm"][1] < 100 and ends[2, "pre-norm"][2] < 0.7
 assert ends[2, "post-norm"][2] > 0.9 and likeness(begin) < 0.1
 
@@ -247,7 +248,7 @@ figure
 
 # %% [markdown] tags=["answer"]
 # - **With a shortcut** nothing happens at the beginning, with norms or without. CLIP makes the last matrix of each branch small, by the root of the number of branches, so a block starts as little more than its shortcut.
-# - **Without norms** it breaks as soon as the weights grow. Each block multiplies the signal, and the gradient too, and 24 factors above 1 are an explosion. With a norm before it, a branch does not know how long the stream is.
+# - **Without norms** it breaks as soon as the weights grow. Each block multiplies the signal, and the gradient too, and 24 factors above 1 are an explosion. The tokens become alike, too: what the branches add is longer than what was there. With a norm before it, a branch does not know how long the stream is.
 # - **Without a shortcut** the gradient does not vanish, as many would say; the norms see to its length. Something else has happened: all tokens are alike. Every attention takes a mean over tokens, and 24 means in a row leave one vector. A text of 16 words has become one word, and nothing behind it can tell them apart (Dong et al. 2021).
 # - **Post-norm** keeps the length of everything, and yet its tokens become alike when the weights are large, for each norm shrinks what came along the shortcut. In pre-norm, what a token was at the beginning is still in the stream at the end.
 
@@ -339,7 +340,7 @@ grade(read_at_end)
 # Everything is there. Here are both encoders, of your parts. Read them slowly; there is nothing new in them. A picture is read at its class token, a text at its end, and both finish with a norm and a linear layer into the space that they share.
 
 
-# %% tags=["slide"]
+# %%
 def picture_encoder(images, p, config):
     heads = config["vision_cfg"]["width"] // config["vision_cfg"]["head_width"]
     act = activation_of(config)
@@ -388,6 +389,7 @@ def text_encoder(p, tokens, config):
     return y, backward
 
 
+# %% tags=["more", "output"]
 _, (params, images, tokens, config), _ = draw_case("whole model (ViT)")
 dy = rng.standard_normal((len(images), config["embed_dim"]))
 y, back = picture_encoder(images, params["visual"], config)
@@ -422,7 +424,7 @@ print(report.headline)
 # %% tags=["numbers"]
 assert report.ok
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # **Look** at what a text encoder can learn from short texts. We take the model that comes with the library, which reads up to 24 tokens, and four names of emoji. **Predict** for how many of the 24 positions there is a gradient.
 
 # %% tags=["slide"]
@@ -506,10 +508,10 @@ figure
 # %% tags=["numbers"]
 over = share[0] / thing.mean((1, 2))
 assert (over[:3] > 1.2).all() and over[3] < 1.2
-assert share[0.02][1:].max() < 0.25
+assert share[0.02][0] > 0.6 and share[0.02][1:].max() < 0.25
 
 # %% [markdown] tags=["answer"]
-# On a clean picture, on the thing mostly, more than its area would explain; for the guitar, not even that. With a noise that we hardly notice, it stays on the tiger, who fills his picture, and leaves all the others for the empty ground. It does not say what the model has looked at. It says **where a change would matter**, and on an empty ground, where training never put anything, every speck does. (The fine chequered pattern is an old friend: it comes from the first convolution, whose stride is 2. Some pixels are read four times as often as others, as the table of counts in notebook 5 shows.)
+# On a clean picture, more on the thing than its area would explain; for the guitar, not even that. With a noise that we hardly notice, it stays on the tiger, who fills his picture, and leaves all the others for the empty ground. It does not say what the model has looked at. It says **where a change would matter**, and on an empty ground, which in training was always smooth, every speck does. (The fine chequered pattern is an old friend: it comes from the first convolution, whose stride is 2. Some pixels are read four times as often as others, as the table of counts in notebook 5 shows.)
 
 # %% [markdown]
 # If it says where a change matters, then let us make that change. We follow the gradient, a small step for each pixel, and let the model find the picture more and more like the text *cat face*. Once we begin with plain grey, and once with the guitar.

@@ -52,7 +52,7 @@ print("   ", ", ".join(sorted(word for word in unknown if word.isascii())[:12]),
 # %% tags=["numbers"]
 assert len(texts) > 5000 and len(frequency) > 2000 and len(unknown) > 40
 
-# %% [markdown]
+# %% [markdown] tags=["more"]
 # **Predict.** One integer for each *word*: what does such a model do with a word that it has not met? One for each *letter*: what becomes of the length of a text, and why does an encoder with attention care?
 
 # %% [markdown] tags=["answer"]
@@ -101,7 +101,7 @@ def most_common_pair(words, times):
 
 grade(most_common_pair)
 
-# %% [markdown]
+# %% [markdown] tags=["slide"]
 # ## 3. Merge
 #
 # The commonest pair becomes a new token, and takes its place wherever the two stand.
@@ -303,7 +303,7 @@ assert all(same) and seconds["yours"] > 5 * seconds["the library's"]
 #
 # **Predict.** The more merges, the shorter a text. From which number on do new ones hardly help any more? And is a vocabulary of our own better for names of emoji than the first merges of CLIP's, which come from texts of the whole web?
 
-# %% alt="Left: tokens in a name against the number of merges, on a logarithmic axis. All curves begin at eleven or twelve and fall; our vocabulary falls fastest, on its own texts farther than on new ones, and CLIP's lies above it but goes on to many more merges. A dashed line marks the number of words. Right: how often each merged token is used, the most used first, falls like a power, and a quarter of them are never used." tags=["slide", "output"]
+# %% alt="Left: tokens in a name against the number of merges, on a logarithmic axis. All curves begin high and fall; that of our vocabulary falls fastest, on its own texts farther than on new ones, and CLIP's lies above it but goes on to many more merges, until it is near the dotted line, the number of words. Right: how often each merged token is used, the most used first. The curve falls like a power, and a red stripe at the end stands for those that are never used." tags=["slide", "output"]
 ours = Tokenizer.train(texts, vocab_size=99_999)  # until no pair occurs twice
 learned = len(ours.merges)
 sizes = [2**k for k in range(2, 12)] + [learned]
@@ -407,7 +407,7 @@ assert tokens["German"] == 13 and tokens["Russian"] == 30
 assert tokens["Japanese"] == 19  # of CLIP's fixed vocabulary, so these are exact
 
 # %% [markdown] tags=["answer"]
-# Seven in English, one for each word; nearly twice as many in German, and more than four times in Russian, about one for each letter. (Japanese has few letters, and pays about two tokens for each.) Nothing is impossible to write, and yet not all pay the same: with 77 places in CLIP's text encoder, a Russian text is cut where an English one has hardly begun, and its pieces are letters, from which the encoder has learned little.
+# Seven in English, one for each word; nearly twice as many in German, and more than four times in Russian, about one for each letter. (Japanese has few letters, and pays about two tokens for each.) Nothing is impossible to write, and yet not all pay the same: with 77 places in CLIP's text encoder, a Russian text is cut where the same text in English fills less than a quarter of them, and its pieces are letters, from which the encoder has learned little.
 
 # %% [markdown]
 # ## 7. What the encoder reads
@@ -426,7 +426,7 @@ assert (rows[np.arange(2), rows.argmax(1)] == thousand.end_token).all()
 assert thousand.end_token == thousand.vocab_size - 1
 
 # %% [markdown]
-# The end token has the largest id of all. That is no accident: the text encoder reads its features at the end of the text (notebook 6), and finds that place with `argmax`. A text that is too long is cut, and its last place becomes the end token, so that there always is one.
+# The end token has the largest id of all. That is no accident: a text encoder reads its features at the end of the text (notebook 6), and OpenAI's finds that place with `argmax`, as the last line above does. The library compares ids instead, so that any number would do for the end. A text that is too long is cut, and its last place becomes the end token, so that there always is one.
 #
 # ## What you know now
 #

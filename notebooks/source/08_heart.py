@@ -65,7 +65,7 @@ assert round(np.log(8), 2) == 2.08 and round(np.log(32768), 1) == 10.4
 #
 # $$-\ln P_{ii} = \underbrace{\ln \sum_k e^{S_{ik}}}_{\text{all scores of the row}} -\; S_{ii}$$
 #
-# The second term is trivial. The first has a name, *log-sum-exp*, and is a soft maximum: never below the largest number, and never more than $\ln N$ above it.
+# The second term is one entry of $S$. The first has a name, *log-sum-exp*, and is a soft maximum: never below the largest number, and never more than $\ln N$ above it.
 #
 # **Predict.** Written down as it stands, in float32, `np.log(np.exp(S).sum())`: how large may a score be? CLIP's $s$ goes up to 100. Is that safe?
 
@@ -159,12 +159,12 @@ grade(log_sum_exp)
 # %% [markdown]
 # **Write** the loss of a matrix $S$, with your `log_sum_exp`, and its gradient. A loss is the end of the line: its `backward` takes no cotangent, `backward()` gives $G$.
 #
-# Two things to mind. `np.diagonal(S)` are the true scores. And `np.eye(n)` is float64: in a model of float32 it makes a gradient of float64. (`positives` belongs to texts that are true of several pictures, see *Going on*. Here the diagonal is the truth, and you can leave it alone.)
+# Two things to mind. `np.diagonal(S)` are the true scores. And `np.eye(n)` is float64: in a model of float32 it makes a gradient of float64. (The library's function has one more argument, `positives`: it names the true entries of $S$ where a text is true of several pictures, see *Going on*. Yours may leave it out, for here the diagonal is the truth.)
 
 
 # %% tags=["exercise"]
 @exercise("symmetric_cross_entropy")
-def symmetric_cross_entropy(similarity, positives=None):
+def symmetric_cross_entropy(similarity):
     """L of a matrix S (N, N) whose diagonal holds the true pairs.
 
     -> loss, backward; backward() -> G = ∂L/∂S (N, N)
@@ -233,14 +233,13 @@ assert 1.5 < loss_untrained < 3.2
 # %% [markdown] tags=["answer"]
 # Off it $(1/8 + 1/8)/16 = 1/64$, about 0.016, and on it $(1/8 + 1/8 - 2)/16 = -7/64$, about −0.109. Seven small ones against one large: the row sums to zero. It says the only sensible thing to say: raise the diagonal, lower all the rest a little. Below, on the right, it is so on the average.
 
-# %% alt="Three matrices of eight pictures and eight names, from an untrained model. The similarities are a mottled field, the probabilities are pale everywhere, and the gradient has a dark blue diagonal on a pale red ground." tags=["slide", "output"]
+# %% alt="Three matrices of eight pictures and eight names, from an untrained model. The similarities are a mottled field, the probabilities are spread out, darker in the columns that many pictures take for theirs, and the gradient has a dark blue diagonal on a pale red ground." tags=["slide", "output"]
 plots.gradient_matrices(*first, eight, pictures)
 
 # %% tags=["numbers"]
 G = first[2]
-assert (
-    abs(G[diagonal].mean() + 7 / 64) < 0.02 and abs(G[~diagonal].mean() - 1 / 64) < 3e-3
-)
+assert abs(G[diagonal].mean() + 7 / 64) < 0.02
+assert abs(G[~diagonal].mean() - 1 / 64) < 3e-3
 assert G[diagonal].max() < 0 < G[~diagonal].min() and abs(G.sum()) < 1e-14
 
 # %% [markdown]
@@ -272,7 +271,8 @@ assert abs(G.sum()) < 1e-14
 
 # %% [markdown]
 # Nearly all of $G$ is white: what is known teaches nothing any more. The colour is where two things are mixed up. A batch of 8 strangers, once learned, has hardly a gradient, and that is one reason why CLIP wants large batches: among more pairs there are more that are hard to tell apart.
-#
+
+# %% [markdown] tags=["slide"]
 # ## 4. The temperature
 #
 # A cosine lies between −1 and 1. Without a factor, the largest probability that a softmax could reach in a batch of eight is $e / (e + 7 e^{-1})$, about a half, and a model that is right in everything could not say so. So the cosines are multiplied by $s = 1/\tau$. How sharp the model may judge is not for us to say; it is a parameter. And so that $s$ cannot become negative, the parameter is its logarithm, $t = \texttt{logit\_scale}$.
@@ -290,7 +290,7 @@ assert abs(G.sum()) < 1e-14
 
 # %% tags=["exercise"]
 @exercise("contrastive_loss")
-def contrastive_loss(z_image, z_text, logit_scale, positives=None):
+def contrastive_loss(z_image, z_text, logit_scale):
     """The loss of embeddings (N, E) on the unit sphere; logit_scale () = ln 1/τ.
 
     -> loss, backward; backward() -> d_image (N, E), d_text (N, E), d_logit_scale ()
@@ -367,7 +367,7 @@ assert errors[1:, 1].min() > 0.01 and errors[[0, 2], 2].min() > 0.01
 
 # %% tags=["exercise"]
 @exercise("clip_loss")
-def clip_loss(image_features, text_features, logit_scale, positives=None):
+def clip_loss(image_features, text_features, logit_scale):
     """CLIP's loss of features (N, E) of any length; logit_scale () = ln 1/τ.
 
     -> loss, backward; backward() -> d_image (N, E), d_text (N, E), d_logit_scale ()
@@ -394,9 +394,7 @@ grade(clip_loss)
 
 # %% alt="Three circles with six discs and six squares in six colours, partners joined by lines. At first they lie anywhere and arrows show where they are pushed. A few steps later most partners are near each other. In the end each square lies in its disc, and the six pairs stand all around the circle." tags=["slide", "output"]
 rng = np.random.default_rng(0)
-points = rng.standard_normal(
-    (2, 6, 2)
-)  # pictures and texts, six each, in two dimensions
+points = rng.standard_normal((2, 6, 2))  # pictures and texts: six each, in the plane
 LOGIT_SCALE = np.log(4)
 stages = {}
 for step in range(2001):
@@ -494,7 +492,7 @@ print(report.headline)
 print(f"{sum(row.ok for row in report.rows)} of {len(report.rows)} arrays are right.")
 
 # %% tags=["numbers"]
-assert report.ok and len(report.rows) == 63
+assert report.ok and len(report.rows) > 50
 
 # %% [markdown]
 # ## What you know now
@@ -523,6 +521,6 @@ assert round(np.log(64), 2) == 4.16
 # %% [markdown]
 # ## Going on
 #
-# - **More than one truth.** "Something to drink" is true of several pictures of a batch. Spread the truth: let $X$ hold the shares of each row and $Y$ those of each column, and $I$ becomes two matrices, $G = (P + Q - X - Y)/2N$. Derive it. `positives` is the place for such pairs.
+# - **More than one truth.** "Something to drink" is true of several pictures of a batch. Spread the truth: let $X$ hold the shares of each row and $Y$ those of each column, and $I$ becomes two matrices, $G = (P + Q - X - Y)/2N$. Derive it, and give your loss the argument `positives`, as the library's has it: rows and columns of the true entries.
 # - **A batch of two.** What is the largest value that $|G_{ij}|$ can have for $N = 2$? Find features that reach it. What does the size of $N$ do to the answer?
 # - **A temperature that does not move.** Let the six pairs slide down at $s = 1$, and at $s = 50$. What does $G$ look like after thirty steps in each, and which of the two gets stuck?

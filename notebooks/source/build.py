@@ -40,6 +40,7 @@ import jupytext
 import nbformat
 
 from miniclip.course import exercises_of, find_exercise
+from miniclip.course.hints import folded, folded_hints
 
 SOURCE = Path(__file__).parent
 NOTEBOOKS = SOURCE.parent
@@ -223,13 +224,9 @@ def exercising(cell):
         return [new(cell, folded("Answer: think first", cell.source))]
     made = [new(cell, SOLUTION.sub(lambda match: f"{match[1]}...\n", cell.source))]
     if "exercise" in tags(cell):
-        hints = find_exercise(exercise_in(cell)).hints
-        texts = [
-            folded(f"Hint {number} of {len(hints)}", hint)
-            for number, hint in enumerate(hints, 1)
-        ]
+        hints = folded_hints(find_exercise(exercise_in(cell)))
         hints_id = f"cell-{cell.key:02}-hints"
-        made.append(nbformat.v4.new_markdown_cell("\n\n".join(texts), id=hints_id))
+        made.append(nbformat.v4.new_markdown_cell(hints, id=hints_id))
     return made
 
 
@@ -244,10 +241,6 @@ def sliding(cell):
         hidden = ["remove_input"] if "output" in tags(cell) else []
         metadata |= {"tags": ["skip-execution", *hidden]}
     return [new(cell, SOLUTION.sub(lambda match: match[2], cell.source), **metadata)]
-
-
-def folded(summary, text):
-    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
 def opening(stem, kind):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 EDITIONS = sorted(NOTEBOOKS.glob("exercises/*.ipynb"))  # unsolved
+SETUP = "import numpy as np\nfrom miniclip.course import exercise, grade"
 SOLVED = [NOTEBOOKS / path.name for path in EDITIONS]
 
 

@@ -13,6 +13,7 @@ from miniclip import gradcheck
 from miniclip.course import KIND_HINTS, Notebook, exercise, exercises_of, grade, hints_for, load_answers, notebooks
 from miniclip.course.exercise import BY_NAME
 from miniclip.course.notebook import read_notebook
+from miniclip.course.verdict import STAGES
 
 EXERCISES = [one for notebook in notebooks() for one in exercises_of(notebook)]
 BUGS = all_bugs()
@@ -83,6 +84,7 @@ def test_every_exercise_has_hints(one):
     for mistake in one.mistakes:
         assert mistake.kind in KIND_HINTS or mistake.kind in one.kinds
         assert mistake.sentence.endswith(".")
+    assert one.kinds.keys() <= {*KIND_HINTS, *STAGES, *one.traps, *(mistake.kind for mistake in one.mistakes)}
     assert all(hint.strip() for hint in hints_for(one, "gradient", "unknown"))
 
 
@@ -157,20 +159,20 @@ def test_a_backward_that_cannot_be_checked_is_said_in_a_sentence(backward, words
 
 @pytest.fixture
 def variant():
-    """An exercise of which nobody can read a backward pass: RMSNorm, its forward pass alone."""
+    """An exercise of which nobody can read a backward pass: a norm, its forward pass alone."""
 
     def right(x, weight):
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * weight
 
     draw = lambda r, n, t, d: (r.normal(n, t, d), r.normal(d))
-    yield Notebook("99_variants").layer(right, draw=draw, has_backward=False, name="rms_norm")
-    BY_NAME.pop("rms_norm")
+    yield Notebook("99_without_backward").layer(right, draw=draw, has_backward=False, name="root_norm")
+    BY_NAME.pop("root_norm")
 
 
 @pytest.mark.parametrize("forgotten", [False, True])
 def test_a_variant_is_proven_by_its_forward_pass_alone(variant, forgotten):
-    @exercise("rms_norm")
-    def rms_norm(x, weight):
+    @exercise("root_norm")
+    def root_norm(x, weight):
         deviation = np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5)
         n = x / deviation
 
@@ -181,14 +183,14 @@ def test_a_variant_is_proven_by_its_forward_pass_alone(variant, forgotten):
 
         return n * weight, backward
 
-    verdict = grade(rms_norm)
+    verdict = grade(root_norm)
     assert (verdict.stage, verdict.kind) == (("gradient", "projection") if forgotten else ("right", "")), verdict
 
 
 def test_a_variant_that_is_not_written_has_a_forward_pass(variant):
     def stub(x, weight): ...
 
-    y, backward = exercise("rms_norm")(stub)(np.ones((2, 3)), np.ones(3))
+    y, backward = exercise("root_norm")(stub)(np.ones((2, 3)), np.ones(3))
     assert y.shape == (2, 3)
     with pytest.raises(NotImplementedError, match="not written yet"):
         backward(y)

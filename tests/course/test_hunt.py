@@ -67,6 +67,10 @@ def test_a_hunt(tmp_path, capsys):
     assert "exists already" in refused(capsys, "bug", "--out", folder)
 
 
+def test_there_are_as_many_as_in_the_checkers_bank():
+    assert len(set(BUGS)) == len(BUGS) == 59
+
+
 def test_hunts_are_drawn_by_their_seeds():
     assert choose_bugs(3, 4) == choose_bugs(3, 4) != choose_bugs(4, 4)
     assert len({bug.function for bug in choose_bugs(0, 20)}) == 20

@@ -4,11 +4,10 @@ import json
 
 import pytest
 from commands import command, refused
-from course.student_notebooks import EDITIONS, SOLVED, code_cells, write_notebook
+from course.student_notebooks import EDITIONS, SETUP, SOLVED, code_cells, write_notebook
 
 from miniclip.course import grade_notebook, process
 
-SETUP = "import numpy as np\nfrom miniclip.course import exercise, grade"
 CENTRAL = '@exercise("central")\ndef central(y, h):\n    return (y(h) - y(-h)) / (2 * h)\n\ngrade(central)'
 STUB = '@exercise("central")\ndef central(y, h):\n    """The slope."""\n    ...'
 WRONG = CENTRAL.replace("(2 * h)", "h")
@@ -105,6 +104,12 @@ def test_what_is_wrong_is_said(fault, tmp_path, monkeypatch):
     _, (verdict, *_) = grade_notebook(write_notebook(tmp_path / "mine.ipynb", *cells))
     assert not verdict and words in verdict.sentence and verdict.points == 0, verdict
     assert "\n" not in verdict.sentence and len(verdict.sentence) < 400
+
+
+def test_an_exercise_that_does_not_exist_is_told(tmp_path):
+    path = write_notebook(tmp_path / "mine.ipynb", SETUP, STUB, '@exercise("softmix")\ndef f(x):\n    return x')
+    *_, verdict = grade_notebook(path)[1]
+    assert str(verdict) == "· softmix: there is no exercise of this name: softmax?" and verdict.of == 0
 
 
 def test_names_that_are_local_are_not_looked_for(tmp_path):

@@ -46,6 +46,21 @@ test_what_is_right_passes_at_a_thousand_shapes_and_seeds = pytest.mark.slow(
 )
 
 
+def test_gradients_that_are_nearly_nothing_pass():
+    """Numbers below 1e-308 have few digits: twice the gradient need not be that of twice the cotangent."""
+
+    def vanishing(x):
+        y = np.exp(-737 - x * x)
+        return y, lambda dy: dy * y * -2 * x
+
+    x, dy = 1 + 0.1 * X[0], draw(6)
+    backward = vanishing(x)[1]
+    assert (
+        not np.allclose(backward(2 * dy), 2 * backward(dy), rtol=1e-5, atol=0) and np.abs(backward(dy)).max() < 1e-315
+    )
+    assert not check(vanishing, x).problems
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_gradient_that_is_truly_zero_passes(method):
     report = check(attention_pool, draw(2, 2, 2, 4), pool_parameters(draw, 4, 4, 3), 2, method=method)

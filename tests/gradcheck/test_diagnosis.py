@@ -11,6 +11,8 @@ from diagnosis_faults import FAULTS, recurrent
 from miniclip.gradcheck import check
 from miniclip.gradcheck.diagnosis import name_nonlinear, summarise
 from miniclip.gradcheck.diagnosis.source_numbers import source_numbers
+from miniclip.gradcheck.diagnosis.tracing import Trace, running, traced
+from miniclip.layers import linear
 
 
 def normal(*shape, seed=0):
@@ -147,6 +149,25 @@ def test_tracing_leaves_numpy_as_it_was():
     before = [getattr(np, name) for name in names]
     check(lambda x: (np.exp(x) * np.ones(3), lambda dy: dy + x), normal(3))
     assert [getattr(np, name) for name in names] == before
+
+
+def test_doors_do_not_count_among_the_calls_that_tell_two_steps_apart():
+    """A layer of the library is called through its door."""
+    trace = Trace(np.ones((2, 3)))
+
+    def layer(x):
+        return linear(x, np.eye(3))[0]
+
+    def both(x):
+        first = layer(x)
+        return layer(first)
+
+    token = running.set(trace)
+    try:
+        both(traced(normal(2, 3) + 1e-30j))
+    finally:
+        running.reset(token)
+    assert len(trace.steps) == len({step.site for step in trace.steps}) == 2
 
 
 def row(name, kind, why, verdict="WRONG"):

@@ -1,4 +1,4 @@
-"""Notebook 8: CLIP's loss. The logarithm of a sum in its stable form, both cross-entropies, the temperature."""
+"""Notebook 8, CLIP's loss of a matrix: the logarithm of a sum in its stable form, both cross-entropies."""
 
 import numpy as np
 
@@ -46,6 +46,15 @@ heart.layer(
             "the largest number was taken away, and never added again.",
             lambda x, axis=-1: by_hand(x - x.max(axis, keepdims=True), axis),
         ),
+        Mistake("traps", "the exponential of a large score is infinite: take the largest of its row away.", by_hand),
+        Mistake(
+            "traps",
+            "the largest number of all was taken away; each row has its own.",
+            lambda x, axis=-1: x.max() + by_hand(x - x.max(), axis),
+        ),
+        Mistake(
+            "wrong axis", "it runs along the last axis, whichever was asked for.", lambda x, axis=-1: log_sum_exp(x)[0]
+        ),
         Mistake(
             "permuted",
             "the logarithm comes before the sum: that is the sum of the scores.",
@@ -61,6 +70,8 @@ heart.layer(
             "exp(1000) is infinite, and exp(−1000) is 0, whose logarithm is −∞. What can you take away first?",
             "Each row has a largest number of its own: take that of the row away, and add it again at the end.",
         ),
+        "another axis": "axis is an argument: the largest, the sum and np.expand_dims all take it.",
+        "contract": "y has one number for each row, and so has dy: it multiplies the softmax of its own row.",
         "centring": "Add 1 to all numbers of a row: how much does y grow? So what do the slopes of y sum to?",
         "missing term": "The slope of ln(u) is 1/u times that of u. Is the sum in the denominator there?",
     },
@@ -81,9 +92,19 @@ def soft(s, axis):
     return e / e.sum(axis, keepdims=True)
 
 
-def surprise(s, axis):
+def surprise(s, axis, eps=0):
     """−ln of the probability of each true pair."""
-    return -np.log(np.diag(soft(s, axis)))
+    return -np.log(np.diag(soft(s, axis)) + eps)
+
+
+def halves(s, eps=0):
+    """The loss from the probabilities: right, but for scores at which one of them is 0 to the computer."""
+    return (surprise(s, 0, eps) + surprise(s, 1, eps)).mean() / 2
+
+
+def without_shift(s):
+    e = np.exp(s)
+    return -np.log(np.diag(e / e.sum(1, keepdims=True)) * np.diag(e / e.sum(0, keepdims=True))).mean() / 2
 
 
 def same_for_texts_and_pictures(s):
@@ -137,11 +158,18 @@ heart.layer(
             "the score of the true pair counts in the rows and in the columns: it is subtracted twice.",
             lambda s: (by_hand(s, 0) + by_hand(s, 1) - np.diag(s)).mean() / 2,
         ),
+        Mistake("traps", "the exponential of a large score is infinite.", without_shift),
+        Mistake("traps", "a probability may be 0 to the computer, and its logarithm is −∞.", halves),
+        Mistake(
+            "precision",
+            "an ε stands in the logarithm: it caps the loss, and log_sum_exp needs none.",
+            lambda s: halves(s, 1e-8),
+        ),
     ),
     kinds={
         "one-sided": (
             "There are two exams: which text belongs to the picture, and which picture belongs to the text?",
-            "In G, P comes from the rows of S and Q from its columns. Are both there?",
+            "In G, P comes from the rows of S and Q from its columns. Are both there, and does Q stand as S does?",
         ),
         "centring": (
             "Add 1 to every entry of S: the loss stays. So what must G sum to?",
@@ -166,139 +194,4 @@ heart.layer(
     ),
     inside="whole model (ViT)",
     forbidden=(loss.clip_loss, loss.contrastive_loss, tiled_clip_loss, tiled_contrastive_loss),
-)
-
-
-# ------------------------------------------------------------------------------------------ the temperature
-
-
-# Where all pairs are told apart, P − I is a difference of equal numbers, and no gradient is known to many digits. So at
-# all points some are not: by a moderate temperature, or by texts that lie nearest to another picture.
-
-
-def scale(r):
-    return np.array(r.rng.uniform(0.3, 1.4))
-
-
-def strangers(r, n, e):
-    """Unit rows of pictures, and of texts each of which is near the picture of the one before it."""
-    z = r.unit(n, e)
-    return z, unit(np.roll(z, 1, 0) + 0.3 * r.normal(n, e))
-
-
-def unit(x):
-    return x / np.sqrt((x * x).sum(-1, keepdims=True))
-
-
-def halves(s):
-    return (surprise(s, 0) + surprise(s, 1)).mean() / 2
-
-
-heart.layer(
-    loss.contrastive_loss,
-    draw=lambda r, h, e: (*r.unit(2, h, e), scale(r)),
-    points=4,
-    traps={
-        "τ = 1/100": lambda r: (*strangers(r, 5, 4), np.array(np.log(100))),
-        "a very sharp model": lambda r: (*strangers(r, 4, 3), np.array(9.0)),
-        "a very soft model": lambda r: (*r.unit(2, 4, 3), np.array(-3.0)),
-    },
-    blind={
-        "s = 1": lambda z, t, scale: (z, t, np.zeros_like(scale)),
-        "pictures and texts at the same places": lambda z, t, scale: (z, z.copy(), scale),
-    },
-    mistakes=(
-        Mistake(
-            "τ",
-            "the similarities are multiplied by logit_scale itself, and not by its exponential.",
-            lambda z, t, scale: halves(scale * z @ t.T),
-        ),
-        Mistake(
-            "1/τ",
-            "the similarities are multiplied by τ; they are divided by it.",
-            lambda z, t, scale: halves(np.exp(-scale) * z @ t.T),
-        ),
-        Mistake("τ", "the temperature is missing.", lambda z, t, scale: halves(z @ t.T)),
-        Mistake(
-            "shortcut", "pictures are compared with pictures.", lambda z, t, scale: halves(np.exp(scale) * z @ z.T)
-        ),
-    ),
-    kinds={
-        "τ": "S = s · Z_I Z_Tᵀ. What stands beside Z_I in this product, and so beside its gradient?",
-        "1/τ": "S = s · Z_I Z_Tᵀ, and s stands in the slope once: is it in your G already?",
-        "transposed": (
-            "G has pictures in its rows. The gradient of the texts needs them in its columns.",
-            "dZ_I = s G Z_T, and dZ_T = s Gᵀ Z_I.",
-        ),
-        "swapped": "What pulls at a picture are texts. So with which of the two is G multiplied for dZ_I?",
-        "factor": "s = exp(logit_scale) is its own derivative: dS/d logit_scale = S, with the s in it.",
-    },
-    hints=(
-        "Three arrays make S. Take two of them for constants, and you have three small problems.",
-        "A product: if S = s A Bᵀ, then dA = s G B and dB = s Gᵀ A.",
-        "S = exp(logit_scale) · cosines. Derived by logit_scale it stays as it is: S.",
-        "d_image = s G Z_T, d_text = s Gᵀ Z_I, d_logit_scale = Σ G ∘ S.",
-    ),
-    inside="whole model (ViT)",
-    forbidden=(loss.clip_loss, tiled_clip_loss, tiled_contrastive_loss),
-)
-
-
-# ------------------------------------------------------------------------------------------ from features
-
-
-def at_length_one(image, text, scale):
-    return unit(image), unit(text), scale
-
-
-heart.layer(
-    loss.clip_loss,
-    draw=lambda r, h, e: (*r.normal(2, h, e), scale(r)),
-    points=2,
-    traps={
-        "features of very different lengths": lambda r: (
-            r.normal(4, 3) * 10.0 ** np.arange(-1, 3)[:, None],
-            r.normal(4, 3) * 10.0 ** np.arange(2, -2, -1)[:, None],
-            np.array(1.5),
-        ),
-        "τ = 1/100": lambda r: (*strangers(r, 5, 4), np.array(np.log(100))),
-    },
-    blind={"features of length 1": at_length_one},
-    mistakes=(
-        Mistake("projection", "the features are not put on the sphere.", lambda i, t, s: halves(np.exp(s) * i @ t.T)),
-        Mistake(
-            "projection",
-            "the pictures are put on the sphere, and the texts are not.",
-            lambda i, t, s: halves(np.exp(s) * unit(i) @ t.T),
-        ),
-        Mistake(
-            "projection",
-            "the texts are put on the sphere, and the pictures are not.",
-            lambda i, t, s: halves(np.exp(s) * i @ unit(t).T),
-        ),
-        Mistake(
-            "wrong axis",
-            "the features are normalised over the batch: the sphere is that of each row.",
-            lambda i, t, s: halves(np.exp(s) * (i / np.sqrt((i * i).sum(0))) @ (t / np.sqrt((t * t).sum(0))).T),
-        ),
-    ),
-    kinds={
-        "projection": (
-            "The features were put on the sphere in the forward pass. What takes a gradient back from there?",
-            "l2_normalize returns a backward for the pictures and one for the texts: call each with its gradient.",
-        ),
-        "unknown": (
-            "Is each row of the gradient at a right angle to its features? If not: what takes it back from the sphere?",
-            "What contrastive_loss sends back is the gradient of the embeddings, and not yet of the features.",
-        ),
-        "centring": "The features were put on the sphere: call the backward of l2_normalize with each gradient.",
-        "swapped": "Each kind has a sphere of its own: the gradient of the pictures goes back through the pictures'.",
-    },
-    hints=(
-        "Three layers in a row: two spheres side by side, then the loss. Go back through them in the reverse order.",
-        "z, backward = l2_normalize(features), for each kind; then your contrastive_loss.",
-        "backward_image(d_image), backward_text(d_text), and d_logit_scale as it comes.",
-    ),
-    inside="whole model (ViT)",
-    forbidden=(tiled_clip_loss, tiled_contrastive_loss),
 )

@@ -163,9 +163,9 @@ def mask_multiplied(q, k, v, mask=None):
     return a @ v, backward
 
 
-@bug("attend", "")
-def width_of_the_values(q, k, v, mask=None):
-    return attention(q, k, v, mask, right_back, v.shape[-1] ** -0.5)
+@bug("attend", "factor")
+def number_of_keys_for_their_width(q, k, v, mask=None):
+    return attention(q, k, v, mask, right_back, k.shape[-2] ** -0.5)
 
 
 # ------------------------------------------------------------------------------------------ causal mask

@@ -147,7 +147,7 @@ def frame_cut_at_the_end(patches, shape, kh, kw, stride, padding):
     return scatter(patches, shape, kh, kw, stride, padding, cut=False)[:, : shape[1], : shape[2]]
 
 
-@bug("scatter_patches", "")
+@bug("scatter_patches", "some indices")
 def minus_zero(patches, shape, kh, kw, stride, padding):
     return scatter(patches, shape, kh, kw, stride, padding, cut=False)[:, padding:-padding, padding:-padding]
 

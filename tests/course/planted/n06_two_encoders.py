@@ -48,7 +48,7 @@ def no_activation(x, p, activation=quick_gelu):
     return y, lambda dy: (c_fc(c_proj(dy)[0])[0], {})
 
 
-@bug("mlp", "")
+@bug("mlp", "slope")
 def always_quick(x, p, activation=quick_gelu):
     return two_layers(x, p, quick_gelu, in_turn)
 
@@ -137,6 +137,11 @@ def no_shortcut_back(x, p, heads, mask=None, activation=quick_gelu):
 @bug("residual_block", "shortcut, missing term, k times")
 def dy_past_both(x, p, heads, mask=None, activation=quick_gelu):
     return block(x, p, heads, mask, activation, turn(past=1))
+
+
+@bug("residual_block", "shortcut, missing term")
+def dy_past_the_first(x, p, heads, mask=None, activation=quick_gelu):
+    return block(x, p, heads, mask, activation, turn(first=0, past=1))
 
 
 @bug("residual_block", "swapped")

@@ -15,14 +15,14 @@ def lse(x, axis, dx):
     return (m + np.log(total)).squeeze(axis), lambda dy: dx(np.expand_dims(dy, axis), e / total, e)
 
 
-@bug("log_sum_exp", "")
+@bug("log_sum_exp", "traps")
 def overflow(x, axis=-1):
     e = np.exp(x)
     total = e.sum(axis, keepdims=True)
     return np.log(total).squeeze(axis), lambda dy: np.expand_dims(dy, axis) * e / total
 
 
-@bug("log_sum_exp", "")
+@bug("log_sum_exp", "traps")
 def largest_of_all(x, axis=-1):
     m = x.real.max()
     e = np.exp(x - m)
@@ -37,7 +37,7 @@ def never_added_again(x, axis=-1):
     return np.log(total).squeeze(axis), lambda dy: np.expand_dims(dy, axis) * e / total
 
 
-@bug("log_sum_exp", "")
+@bug("log_sum_exp", "wrong axis")
 def last_axis_only(x, axis=-1):
     return lse(x, -1, lambda dy, p, e: dy * p)
 
@@ -141,7 +141,7 @@ def q_of_the_transpose(similarity, positives=None):
     return crossed(similarity, lambda p, q, n: less_one(p + q.T, 2) / (2 * n))
 
 
-@bug("symmetric_cross_entropy", "")
+@bug("symmetric_cross_entropy", "traps")
 def infinite(similarity, positives=None):
     n = len(similarity)
     e = np.exp(similarity)
@@ -150,7 +150,7 @@ def infinite(similarity, positives=None):
     return loss, lambda: less_one(p + q, 2) / (2 * n)
 
 
-@bug("symmetric_cross_entropy", "")
+@bug("symmetric_cross_entropy", "traps")
 def logarithm_of_nothing(similarity, positives=None):
     n = len(similarity)
     p, q = soft(similarity, 1), soft(similarity, 0)
@@ -158,7 +158,7 @@ def logarithm_of_nothing(similarity, positives=None):
     return loss, lambda: less_one(p + q, 2) / (2 * n)
 
 
-@bug("symmetric_cross_entropy", "")
+@bug("symmetric_cross_entropy", "precision")
 def an_epsilon_in_the_logarithm(similarity, positives=None):
     n = len(similarity)
     p, q = soft(similarity, 1), soft(similarity, 0)

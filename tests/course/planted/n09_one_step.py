@@ -141,7 +141,7 @@ def no_root(theta, m, v, g, t, lr, beta1=0.9, beta2=0.98, eps=1e-6, decay=0.2):
     return theta - lr * (step + decay * theta), m, v
 
 
-@bug("adamw", "swapped")
+@bug("adamw", "exchanged")
 def betas_exchanged(theta, m, v, g, t, lr, beta1=0.9, beta2=0.98, eps=1e-6, decay=0.2):
     m = beta2 * m + (1 - beta2) * g
     v = beta1 * v + (1 - beta1) * g**2

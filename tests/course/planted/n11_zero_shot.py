@@ -165,7 +165,7 @@ def zero_for_wrong(scores, right):
     return 1 + ((scores >= best - 1e-6) & ~right).sum(1)
 
 
-# ------------------------------------------------------------------------------------------ calibration
+# ------------------------------------------------------------------------------------------ reliability
 
 
 def parts_of(order, confidence, right, bins):
@@ -177,43 +177,43 @@ def parts_of(order, confidence, right, bins):
     )
 
 
-@bug("calibration", "order")
+@bug("reliability", "order")
 def not_sorted(confidence, right, bins):
     sure, share, weight = parts_of(np.arange(len(right)), confidence, right, bins)
     return sure, share, (weight * abs(sure - share)).sum()
 
 
-@bug("calibration", "order")
+@bug("reliability", "order")
 def surest_first(confidence, right, bins):
     sure, share, weight = parts_of(np.argsort(confidence)[::-1], confidence, right, bins)
     return sure, share, (weight * abs(sure - share)).sum()
 
 
-@bug("calibration", "gap")
+@bug("reliability", "gap")
 def parts_alike(confidence, right, bins):
     sure, share, _ = parts_of(np.argsort(confidence, kind="stable"), confidence, right, bins)
     return sure, share, np.mean(abs(sure - share))
 
 
-@bug("calibration", "gap")
+@bug("reliability", "gap")
 def signed(confidence, right, bins):
     sure, share, weight = parts_of(np.argsort(confidence, kind="stable"), confidence, right, bins)
     return sure, share, (weight * (sure - share)).sum()
 
 
-@bug("calibration", "gap")
+@bug("reliability", "gap")
 def squares(confidence, right, bins):
     sure, share, weight = parts_of(np.argsort(confidence, kind="stable"), confidence, right, bins)
     return sure, share, (weight * (sure - share) ** 2).sum()
 
 
-@bug("calibration", "swapped")
+@bug("reliability", "swapped")
 def share_first(confidence, right, bins):
     sure, share, weight = parts_of(np.argsort(confidence, kind="stable"), confidence, right, bins)
     return share, sure, (weight * abs(sure - share)).sum()
 
 
-@bug("calibration", "")
+@bug("reliability", "")
 def each_answer_alone(confidence, right, bins):
     sure, share, _ = parts_of(np.argsort(confidence, kind="stable"), confidence, right, bins)
     return sure, share, abs(confidence - right).mean()
