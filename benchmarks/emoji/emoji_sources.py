@@ -96,7 +96,7 @@ STYLES = [
           "fluent", "Fluent 3D", "png", "package/built/fluent-emoji/", "MIT", "fluent", role="exam"),
     Style(Package("@iconify-json/emojione-monotone", "1.2.1",
                   "40b90004bafb406b59266155ef9b7e1dd67bf2947fc8db8d07388776f4d0d04e"),
-          "emojione-mono", "EmojiOne 2, monotone", "svg", "names", "CC-BY-4.0", "emojione", role="optional"),
+          "emojione-mono", "EmojiOne 2, monotone", "svg", "names", "CC-BY-4.0", "emojione"),
     Style(Package("openclipart-svg", "1:0.18+dfsg-19",
                   "989712d90d57dfa3230049f553bb43b76c30ee4d4b8c5f6e106e33f7db5cbdc5", "Debian"),
           "openclipart", "Openclipart, by hundreds of hands", "clipart", "./usr/share/openclipart/svg/",

@@ -16,5 +16,5 @@ from .huggingface import arrays_from_huggingface
 from .load import load
 from .openai import arrays_from_openai
 from .safetensors_file import read_arrays, write_arrays
-from .save import save
+from .save import amend, save
 from .vocabulary import read_tokenizer

@@ -8,9 +8,10 @@ import numpy as np
 
 from ..tokenizer import CLIP_MERGES, END, START
 from ..tree import flatten, to_device
+from .find import find_weights
 from .huggingface import arrays_to_huggingface, config_to_huggingface
 from .openai import arrays_to_open_clip, config_to_open_clip
-from .safetensors_file import with_checksum, write_arrays, write_files
+from .safetensors_file import read_arrays, with_checksum, write_arrays, write_files
 from .validate import check_config, check_parameters, check_tokenizer
 
 FOLDERS = {"open_clip": "open_clip_model.safetensors", "huggingface": "model.safetensors"}  # layout: its weights
@@ -43,6 +44,27 @@ def save(clip, path, layout="miniclip", half=False):
         write_arrays(path, arrays, metadata)
     else:
         _save_folder(clip, Path(path), layout, arrays)
+
+
+def amend(name_or_path, notes):
+    """Add a dict of JSON values to the `about` of a model that `save` wrote; returns the path of its file.
+
+    The file is replaced in one step, and all else that it holds stays, bit for bit.
+    Raises ValueError for a file that `save` did not write, and what `find_weights` and `write_arrays` raise.
+    """
+    path = find_weights(name_or_path)
+    try:
+        arrays, metadata = read_arrays(path)
+    except ValueError:  # a file of PyTorch's, or damaged
+        metadata = {}
+    if not isinstance(metadata.get("about"), dict):
+        raise ValueError(
+            f"{path} is not a file that miniclip saved, so nothing can be added to it: write a new one (--out)."
+        )
+    form = {"format": "pt"} if "files" in metadata else {}
+    metadata["about"] = metadata["about"] | notes
+    write_files({path: with_checksum(path, arrays, metadata, **form)})
+    return path
 
 
 def _save_folder(clip, folder, layout, arrays):

@@ -28,11 +28,15 @@ CLASSIFY = (
 
 def run_classify(options):
     """classify: how likely each label is for each picture. Status 2 where one picture cannot be read."""
+    from ..evaluation import NONE, calibrated
+
     if options.count < 1:
         raise ValueError(f"--count is {options.count}; it must be at least 1.")
     labels, names = read_labels(options.labels), find_pictures(options.pictures)
     clip = load_model(options.checkpoint, options)
     labels = different(clip, labels, options.template or ["{}"])
+    if calibrated(clip) and NONE in labels:
+        raise ValueError(f"--labels holds {NONE!r}, which is one of the answers in any case: leave it out.")
     answers, broken = [], []
     for start in range(0, len(names), BLOCK):
         for name, best in ask(clip, names[start : start + BLOCK], labels, options, broken):
@@ -51,7 +55,11 @@ def run_classify(options):
 
 
 def ask(clip, names, labels, options, broken):
-    """Some pictures' (name, the best of [(label, probability)]); what cannot be read is added to `broken`."""
+    """Some pictures' (name, the best of [(label, probability)]); what cannot be read is added to `broken`.
+
+    One of the labels is "none of these", where the model was calibrated.
+    """
+    from ..evaluation import NONE, calibrated, classify_or_none
     from ..preprocess import shrink
 
     pictures = {}
@@ -62,8 +70,10 @@ def ask(clip, names, labels, options, broken):
             broken.append(error)
     if not pictures:
         return
-    for n, chances in zip(pictures, clip.classify(list(pictures.values()), labels, options.template).tolist()):
-        yield names[n], sorted(zip(labels, chances), key=lambda pair: -pair[1])[: options.count]
+    asked = list(pictures.values()), labels, options.template
+    chances = classify_or_none(clip, *asked) if calibrated(clip) else clip.classify(*asked)
+    for n, row in zip(pictures, chances.tolist()):
+        yield names[n], sorted(zip([*labels, NONE], row), key=lambda pair: -pair[1])[: options.count]
 
 
 def read_labels(text):

@@ -11,7 +11,18 @@ COMMANDS = {
         "similarity: of the embeddings of the query and of the picture, from -1 to 1; 1 is the same direction.",
         '"yellow fruit" --data photos/',
     ),
-    "classify": ("Name a picture, given the possible names.", 'picture.png --labels "a dog,a cat,a red car"'),
+    "classify": (
+        "Name a picture, given the possible names. A model that was calibrated, as the one that ships, also says how "
+        'likely it is that none of them fits: "none of these". Others, such as OpenAI\'s, share all of the probability '
+        "among the names, even for a picture of something else: see calibrate.",
+        'picture.png --labels "a dog,a cat,a red car"',
+    ),
+    "calibrate": (
+        "Make a model say how sure it may be, and when none of the names fits. On pictures that it was not trained on, "
+        "the scale of the probabilities of classify is fitted, and what weighs against the names. Both become "
+        "part of the checkpoint; all else in it stays.",
+        "runs/photos --data photos/",
+    ),
     "gradcheck": (
         "Prove a backward pass of yours, or every one of the library, against its forward pass, by the complex step "
         "and central differences. Exit status 0: all are right; 1: one is wrong or could not be checked; 2: bad use, "

@@ -9,8 +9,12 @@ import numpy as np
 
 from ..backend import array_module
 from ..layers import l2_normalize
-from ..model import prompt_features
+from ..model import class_embeddings, prompt_features
+from ..tree import to_device
+from .calibration import log_probabilities
 from .retrieval import cosines, ranks
+
+NONE = "none of these"
 
 
 def evaluate(clip, evaluation):
@@ -40,3 +44,45 @@ def evaluate(clip, evaluation):
         rank = ranks(xp.take_along_axis(scores, xp.asarray(candidates), axis=1), right)
         result |= {f"{kind}top{k}": float((rank <= k).mean()) for k in (1, 5)}
     return result
+
+
+def classify_or_none(clip, images, names, templates=None):
+    """How likely each of K names is for each of N pictures and, last, that none of them is: float32 (N, K + 1).
+
+    Arguments as for `CLIP.classify`. Where p is what `log_probabilities` says of the cosines, and g how likely the
+    picture shows nothing at all, a name has (1 - g) p, and "none of these" g + (1 - g) p: they sum to 1.
+    Raises ValueError for a model that was not calibrated, and as `CLIP.classify`.
+    """
+    fitted = calibrated(clip)
+    if not fitted:
+        raise ValueError(
+            "this model was not calibrated, so it cannot say that none fits: python -m miniclip calibrate."
+        )
+    classes = class_embeddings(clip, names, ["{}"] if templates is None else templates)
+    features, classes = (to_device(rows, "cpu").astype(float) for rows in (clip.encode_image(images), classes))
+    p = np.exp(log_probabilities(features @ classes.T, fitted["scale"], fitted["scale"] * fitted["none"]))
+    if "nothing" in fitted:
+        score = features @ np.array(fitted["nothing"]["weight"]) + fitted["nothing"]["bias"]
+        something = 0.5 - 0.5 * np.tanh(score / 2)
+        p *= something[:, None]
+        p[:, -1] += 1 - something
+    return p.astype(np.float32)
+
+
+def calibrated(clip):
+    """What a model's `about` says of "classify", {"scale", "none"} and perhaps "nothing"; None where it says nothing.
+
+    Raises ValueError where these are no numbers that can be used.
+    """
+    fitted = clip.about.get("classify")
+    if fitted is None:
+        return None
+    numbers = [fitted.get("scale"), fitted.get("none")] if isinstance(fitted, dict) else [None]
+    if numbers != [None] and "nothing" in fitted:
+        nothing = fitted["nothing"] if isinstance(fitted["nothing"], dict) else {}
+        weight = nothing.get("weight") if isinstance(nothing.get("weight"), list) else []
+        numbers += [nothing.get("bias"), *weight, *([None] * (len(weight) != clip.config["embed_dim"]))]
+    good = all(type(number) in (int, float) and abs(number) < 1e6 for number in numbers)
+    if not good or not 0 < fitted["scale"]:
+        raise ValueError("what this model says of its calibration are no numbers that can be used: calibrate it again.")
+    return fitted

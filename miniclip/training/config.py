@@ -103,13 +103,16 @@ COLOUR = {"hue": 10, "saturation": 0.3, "contrast": 0.2, "brightness": 0.08, "ti
 SURFACE = {"shade": 0.1, "relief": 0.1, "lines": 0.03, "soften": 0.3, "background": 0.05, "cutout": 0.1}
 VARIED = GEOMETRY | COLOUR | SURFACE
 NO_BACKGROUND = VARIED | {"background": 0}
+INK = VARIED | {"grey": 0.15, "lines": 0.08}  # more of what has no colour
 
 DEFAULT = TrainConfig(steps=800, micro_batch=128, weight_decay=0.1, ema_decay=0.98, plain_names=0.7, vocab_size=4096)
-FULL = TrainConfig("resnet", steps=2800, batch_size=512, warmup=100, ema_decay=0.995, mix=0.25, evaluate_every=400)
+FULL = TrainConfig(
+    "resnet", steps=2800, batch_size=512, micro_batch=64, warmup=100, ema_decay=0.995, evaluate_every=400
+)
 SHAPES = TrainConfig("resnet-micro", steps=1400, batch_size=128, micro_batch=64, weight_decay=1.0, by_picture=True)
 PRESETS = {
     "default": replace(DEFAULT, augmentation=NO_BACKGROUND, mix=0.25, checkpoint_every=100),
-    "full": replace(FULL, augmentation=VARIED, vocab_size=4096, checkpoint_every=100),
+    "full": replace(FULL, augmentation=INK, mix=0.25, descriptions=0.05, vocab_size=4096, checkpoint_every=100),
     "shapes": replace(SHAPES, augment_strength=0.0, vocab_size=700, checkpoint_every=500),
     "vit": TrainConfig("vit-tiny", micro_batch=64, augmentation=NO_BACKGROUND),
 }

@@ -14,6 +14,7 @@ from checkpoint_files import TOKENIZER, make_clip, refusal, same
 from safetensors.numpy import load_file, save_file
 
 from miniclip import load, save
+from miniclip.checkpoints import amend
 from miniclip.checkpoints.huggingface import config_from_huggingface
 from miniclip.checkpoints.openai import config_from_open_clip, mlp_ratio
 from miniclip.init import initialize, model_config
@@ -55,6 +56,32 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path, layout, kind, half):
         a, b = ((tmp_path / folder / name).read_bytes() for folder in "ab")
         assert a == b if name != weights.name else len(a) == len(b)
     assert same(load(weights), once) and same(load(str(tmp_path / "a")), once)
+
+
+@pytest.mark.parametrize("layout", ["miniclip", "open_clip", "huggingface"])
+@pytest.mark.parametrize("half", [False, True])
+def test_what_is_added_to_about_leaves_the_rest_as_it_was(tmp_path, layout, half):
+    clip, place = make_clip(), tmp_path / "model.safetensors" if layout == "miniclip" else tmp_path / "a"
+    save(clip, place, layout, half=half)
+    before, loaded = load_file(place if layout == "miniclip" else next(place.glob("*.safetensors"))), load(place)
+    path = amend(place, {"classify": {"scale": 3.5}, "seed": 7})
+    assert not list(tmp_path.rglob("*.tmp")) and path.suffix == ".safetensors"
+    after = load_file(path)
+    assert list(after) == list(before) and all(after[name].tobytes() == before[name].tobytes() for name in before)
+    assert all(after[name].dtype == before[name].dtype for name in before)
+    loaded.about |= {"classify": {"scale": 3.5}, "seed": 7}
+    assert same(load(place), loaded) and loaded.about["command"] == "train — β"
+
+
+def test_nothing_is_added_to_what_others_saved(tmp_path):
+    path = without_checksum(make_clip(), tmp_path / "a", "open_clip")
+    was = path.read_bytes()
+    with pytest.raises(ValueError, match="not a file that miniclip saved"):
+        amend(path, {"classify": 1})
+    save(make_clip(), tmp_path / "b")
+    with pytest.raises(ValueError, match="cannot be written as JSON"):
+        amend(tmp_path / "b", {"classify": float("nan")})
+    assert path.read_bytes() == was and same(load(tmp_path / "b"), make_clip())
 
 
 @pytest.mark.parametrize("layout", ["open_clip", "huggingface"])

@@ -5,7 +5,7 @@ import pytest
 from fake_clip import FakeClip, pictures_of
 
 from miniclip.data import Evaluation
-from miniclip.evaluation import class_embeddings, evaluate
+from miniclip.evaluation import calibrated, class_embeddings, classify_or_none, evaluate
 from miniclip.model import CLIP
 
 
@@ -50,6 +50,72 @@ def test_classify_is_the_softmax_of_scaled_cosines(logit_scale, monkeypatch):
         logits = np.exp(logit_scale) * classes @ image
         e = np.exp(logits - logits.max())
         np.testing.assert_allclose(row, e / e.sum(), rtol=2e-2 if logit_scale > 10 else 1e-4, atol=1e-7)
+
+
+class Calibrated(FakeClip):
+    """A fake that was calibrated."""
+
+    config = {"embed_dim": 16}
+
+    def __init__(self, texts, **fitted):
+        super().__init__(texts)
+        self.about = {"classify": {"scale": 7.0, "none": 0.3} | fitted}
+
+
+@pytest.mark.parametrize("templates", [None, ["{}", "a {}"]])
+def test_none_of_these_is_one_of_the_answers(templates):
+    """p by plain loops; and of a picture of nothing, no name has any."""
+    names, pictures = ["pea", "pod", "cat"], pictures_of([0, 1, 2])
+    clip = Calibrated(["pea", "pod", "fox"])
+    p = classify_or_none(clip, pictures, names, templates)
+    assert p.shape == (3, 4) and p.dtype == np.float32
+    classes = class_embeddings(clip, names, templates or ["{}"]).astype(float)
+    images = clip.encode_image(pictures).astype(float)
+    for row, image in zip(p, images):
+        weights = [np.exp(7.0 * float(image @ c)) for c in classes] + [3 * np.exp(7.0 * 0.3)]
+        np.testing.assert_allclose(row, np.array(weights) / sum(weights), atol=1e-6)
+    assert p[0].argmax() == 0 and p[1].argmax() == 1 and p[2, 3] > 0.3
+
+    nothing = {"weight": (20 * images[0]).tolist(), "bias": -10.0}
+    q = classify_or_none(Calibrated(clip.texts, nothing=nothing), pictures, names, templates)
+    chance = 1 / (1 + np.exp(10 - 20 * images @ images[0]))
+    np.testing.assert_allclose(q[:, :3], (1 - chance)[:, None] * p[:, :3], atol=1e-6)
+    np.testing.assert_allclose(q.sum(1), 1, atol=1e-6)
+    assert chance[0] > 0.99 and chance[1:].max() < 0.9
+
+
+def test_a_model_that_was_not_calibrated_cannot_say_none_of_these():
+    clip = Calibrated(["pea"])
+    assert calibrated(clip) is clip.about["classify"]
+    clip.about = {}
+    assert calibrated(clip) is None
+    with pytest.raises(ValueError, match="not calibrated.*python -m miniclip calibrate"):
+        classify_or_none(clip, pictures_of([0]), ["pea", "pod"])
+
+
+@pytest.mark.parametrize(
+    "fitted",
+    [
+        5,
+        [],
+        {},
+        {"scale": 3.0},
+        {"scale": "3", "none": 0.1},
+        {"scale": -3.0, "none": 0.1},
+        {"scale": float("nan"), "none": 0.1},
+        {"scale": 3.0, "none": 1e9},
+        {"scale": True, "none": 0.1},
+        {"scale": 3.0, "none": 0.1, "nothing": None},
+        {"scale": 3.0, "none": 0.1, "nothing": {"weight": [0.0] * 15, "bias": 0}},
+        {"scale": 3.0, "none": 0.1, "nothing": {"weight": [0.0] * 15 + ["x"], "bias": 0}},
+        {"scale": 3.0, "none": 0.1, "nothing": {"weight": [0.0] * 16}},
+    ],
+)
+def test_a_calibration_that_cannot_be_used_is_refused(fitted):
+    clip = Calibrated(["pea"])
+    clip.about = {"classify": fitted}
+    with pytest.raises(ValueError, match="calibrate it again"):
+        calibrated(clip)
 
 
 def test_evaluate_counts_hits_among_all_names(rng):
