@@ -5,6 +5,7 @@ import json
 import sys
 
 from .grade_notebook import grade_notebook
+from .hints import opened
 from .variants import write_variants
 
 COLUMNS = ("file", "notebook", "exercise", "points", "of", "stage", "kind", "sentence")
@@ -30,6 +31,7 @@ def run_grade_command(options):
     is_table = not (options.json or options.csv)
     found, failed = [], []
     for path in options.notebooks:
+        opened.clear()  # hints are a student's own
         try:
             name, verdicts = grade_notebook(path, options.seed, options.student)
         except ValueError as error:

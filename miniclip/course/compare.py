@@ -63,7 +63,13 @@ def differs_in_numbers(found, wanted, tolerance, name, floor):
         return ""
     worst = np.unravel_index(int(np.argmax(apart)), apart.shape)
     where = f"{name}{list(map(int, worst))}" if worst else of(name)
-    return f"{where} is {y[worst]:.4g}, should be {right[worst]:.4g}"
+    return f"{where} is {told_apart(y[worst], right[worst])}"
+
+
+def told_apart(found, wanted):
+    """ "2.4731, should be 2.4729": two numbers, with as many digits as show that they differ."""
+    digits = next((digits for digits in range(4, 17) if f"{found:.{digits}g}" != f"{wanted:.{digits}g}"), 17)
+    return f"{found:.{digits}g}, should be {wanted:.{digits}g}"
 
 
 def of(name):

@@ -1,5 +1,7 @@
 """Where grading stops, and what the checker's report says in one sentence."""
 
+from .compare import told_apart
+
 UNKNOWN = ("", "unknown")
 
 
@@ -25,6 +27,6 @@ def stop_at(stage, report, where, trap=""):
     wrong = [row for row in report.rows if row.verdict == "WRONG"]
     row = next((row for row in wrong if row.kind not in UNKNOWN), wrong[0])
     index = list(row.index) if row.index else ""
-    numbers = f": {row.name}{index} is {row.claimed:.4g}, should be {row.found:.4g}" if row.index else ""
+    numbers = f": {row.name}{index} is {told_apart(row.claimed, row.found)}" if row.index else ""
     why = f" Probably: {row.why}" if row.why else ""
     return Stop(stage, f"the gradient of {row.name} is wrong{numbers}, {where}.{why}", row.kind, report, trap)
