@@ -611,7 +611,7 @@ plots.prediction_grid(
 # %% [markdown]
 # Now the nine answers of which it is *surest*. **Predict** how many of them are right.
 
-# %% alt="Nine pictures with the three likeliest names for each. The first name has by far the longest bar. Some of these first names are right and some are wrong." tags=["more", "output"]
+# %% alt="Nine pictures with the three likeliest names for each. The first name has by far the longest bar, and is green where it is right." tags=["more", "output"]
 sure, guess = probabilities.max(1), probabilities.argmax(1)
 surest = np.argsort(-sure)[:9]
 plots.prediction_grid(

@@ -2,12 +2,13 @@
 
 import ast
 import inspect
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from course.planted import all_bugs
-from course.student_notebooks import EDITIONS, SOLVED
+from course.student_notebooks import EDITIONS, SEEDS, SOLVED
 
 from miniclip import gradcheck
 from miniclip.course import KIND_HINTS, Notebook, exercise, exercises_of, grade, hints_for, load_answers, notebooks
@@ -49,33 +50,39 @@ def test_a_stub_falls_back_on_the_library_and_says_so(one, capsys):
 
 
 @pytest.mark.parametrize("one", EXERCISES, ids=str)
-@pytest.mark.parametrize("seed", range(3))
-def test_every_solution_is_right(one, seed, solutions):
-    verdict = grade(solutions[one.name], seed)
-    assert verdict and verdict.points == one.points, verdict
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("one", EXERCISES, ids=str)
-def test_every_solution_is_right_at_200_seeds(one, solutions):
-    for seed in range(200):
+@pytest.mark.parametrize("seeds", SEEDS, ids=len)
+def test_every_solution_is_right(one, seeds, solutions):
+    for seed in seeds:
         verdict = grade(solutions[one.name], seed)
-        assert verdict, f"seed {seed}: {verdict}"
+        assert verdict and verdict.points == one.points, f"seed {seed}: {verdict}"
 
 
-@pytest.mark.parametrize("name, kinds, function", BUGS, ids=[f"{name}: {f.__name__}" for name, _, f in BUGS])
+def quick_and_slow(bugs):
+    """Each bug as a parameter: the first two of an exercise, and the others marked as slow."""
+    seen = Counter()
+    for name, kinds, function in bugs:
+        seen[name] += 1
+        marks = [pytest.mark.slow] * (seen[name] > 2)
+        yield pytest.param(name, kinds, function, id=f"{name}: {function.__name__}", marks=marks)
+
+
+@pytest.mark.parametrize("name, kinds, function", [*quick_and_slow(BUGS)])
 def test_every_bug_is_found(name, kinds, function):
     verdict = grade(exercise(name)(function))
     assert not verdict and verdict.is_written and verdict.sentence.endswith((".", "?"))
     assert verdict.hint.startswith("Hint ")
 
 
-def test_bugs_are_many_and_most_are_named():
+def test_bugs_are_many():
+    for one in EXERCISES:
+        assert sum(name == one.name for name, _, _ in BUGS) >= 5, one
+
+
+@pytest.mark.slow
+def test_most_bugs_are_named():
     found = [(kinds, grade(exercise(name)(function)).kind) for name, kinds, function in BUGS if kinds]
     named = [kind in kinds for kinds, kind in found]
     assert np.mean(named) >= NAMED, [pair for pair, right in zip(found, named) if not right]
-    for one in EXERCISES:
-        assert sum(name == one.name for name, _, _ in BUGS) >= 5, one
 
 
 @pytest.mark.parametrize("one", EXERCISES, ids=str)

@@ -40,6 +40,7 @@ with StudentProcess({WAITS!r}, "f") as student:
 """
 
 
+@pytest.mark.slow
 def test_a_function_may_wait_longer_than_it_may_compute(monkeypatch):
     """As all do where the machine is busy. What waits without end is stopped by the clock."""
     monkeypatch.setattr(process, "SECONDS_OF_A_CALL", 1)

@@ -41,6 +41,7 @@ RIGHT = {  # the harm done to a notebook that is right -> its cells
     "its name used again": [SETUP, CENTRAL, "central = 3"],
     "markdown between, and odd cells": [SETUP, "", "   ", "…", "\x00", CENTRAL],
 }
+LONG = "an endless loop in it", "noise on every pipe"  # they take seconds
 FAULTS = {  # cells -> what the sentence holds
     "nothing written": ([SETUP, STUB], "not written yet"),
     "no cell": ([SETUP], "no cell of the notebook defines it"),
@@ -97,7 +98,7 @@ def test_what_does_no_harm(harm, tmp_path):
     assert [verdict.stage for verdict in verdicts[1:]] == ["written"] * 3
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in FAULTS])
 def test_what_is_wrong_is_said(fault, tmp_path, monkeypatch):
     monkeypatch.setattr(process, "SECONDS_OF_A_CALL", 3)
     cells, words = FAULTS[fault]

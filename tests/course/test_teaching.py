@@ -82,6 +82,7 @@ def central(y, h):
 SOLVED = '@exercise("richardson")\ndef richardson(y, h):\n    return (y(h) - y(-h)) / (2 * h)'
 
 
+@pytest.mark.slow
 def test_the_table_of_points(tmp_path, monkeypatch, capsys):
     """One row for each exercise of each file, with the columns of the guide; its lines of Python give the marks."""
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from commands import command, refused
 from course.planted import all_bugs
-from course.student_notebooks import NOTEBOOKS, SETUP, write_notebook
+from course.student_notebooks import NOTEBOOKS, SEEDS, SETUP, write_notebook
 
 from miniclip.course import exercise, exercises_of, grade, grade_notebook, notebooks
 from miniclip.course.exercise import VARIANTS
@@ -41,7 +41,7 @@ def test_its_backward_pass_is_written_nowhere_in_the_library(one):
 
 
 @pytest.mark.parametrize("one", TASKS, ids=str)
-@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(200), marks=pytest.mark.slow)], ids=len)
+@pytest.mark.parametrize("seeds", SEEDS, ids=len)
 def test_every_solution_is_right(one, seeds, solutions):
     for seed in seeds:
         verdict = grade(exercise(one.name)(solutions[one.name]), seed)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...evaluation.linear_probe import probe_loss
+from ...evaluation import probe_loss
 from ..exercise import Mistake
 from .n11_zero_shot import exam
 
