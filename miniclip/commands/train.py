@@ -41,6 +41,8 @@ TRAIN = (  # flags of `train`: names, and what argparse takes
     ("--threads", {"type": int}, "micro-batches at once (default: one a processor); no matter for the result"),
     ("--precision", {"choices": PRECISIONS}, "of the encoders' products, on a GPU: tf32 and bfloat16 are several times "
      "faster (default: float32)"),
+    ("--ring", {"action": "store_true", "default": None}, "under mpirun: texts travel from rank to rank, none holds "
+     "all embeddings; slower, for the largest batches"),
     ("--profile", {"action": "store_true"}, "print at the end where the time went"),
     ("--hold-out", {"metavar": "STYLE"}, "emoji: leave this training style out and be tested on it, never looking at "
      "Fluent; for choosing configurations"),
@@ -51,8 +53,9 @@ def run_train(options):
     """train: data -> a run's folder with the model, the log and the last checkpoint."""
     from ..data import load_data
     from ..gpu import compute_dtype
-    from ..training import Phases, train
+    from ..training import Phases, all_ranks, train
 
+    ranks = all_ranks()
     phases = Phases()
     if os.environ.get("OPENBLAS_CORETYPE"):
         print(
@@ -65,7 +68,7 @@ def run_train(options):
     folder = None if options.data in ("emoji", "shapes") else Path(options.data).resolve()
     if folder in (out.resolve(), *out.resolve().parents):
         raise ValueError(f"the run's folder, {out}, would lie among the pictures of {options.data}: choose another.")
-    start = start_of(options, out)
+    start = ranks.first(lambda: start_of(options, out))
     config = configuration(options, name, start)
     compute_dtype(config.precision, options.device)
     side = start.config["vision_cfg"]["image_size"] if start else 0
@@ -87,14 +90,20 @@ def run_train(options):
             what = f"Fine-tuning {start.about.get('checkpoint', 'a model')}{frozen}"
         print(
             f"{what} on {len(data)} pictures of {things} things ({source}), {config.steps} steps of {batch_size}, "
-            f"into {out}"
+            f"into {out}{f', on {ranks.size} ranks' * (ranks.size > 1)}"
         )
         if start and may_have_seen(start.about, folder, config.seed, options.hold_out):
             print("Beware: it may have been trained on pictures that it is asked about here.")
 
     where = {"threads": options.threads, "device": options.device, "resume": options.resume}
     about = {"data": str(folder)} if folder else {}
-    began = {"start": start, "lower_batch": options.batch_size is None, "about": about, "announce": announce}
+    began = {
+        "ranks": ranks,
+        "start": start,
+        "lower_batch": options.batch_size is None,
+        "about": about,
+        "announce": announce,
+    }
     clip, rows = train(data, config, evaluations, out, **where, **began, phases=phases if options.profile else None)
     seconds, scale = time.perf_counter() - phases.started, math.exp(clip.params["logit_scale"])
     print(f"{parameters_of(clip) / 1e6:.2f} M parameters, 1/τ = {scale:.1f}, {seconds:.0f} s. ", end="")

@@ -16,7 +16,7 @@ from ..preprocess import normalize
 class Batches:
     """Micro-batches of training pairs, drawn anew for each step.
 
-    data: PictureSet. `batches(step, map)` -> list of (images (n, 3, S, S) float32, tokens (n, T)), and
+    data: PictureSet. `batches(step, map, part)` -> list of (images (n, 3, S, S) float32, tokens (n, T)), and
     `batches.positives(step)` says which texts of that batch are true of which pictures. In a batch no concept comes
     twice, nor do two that share a caption once it is tokens ("Cat" and "cat", or texts that are cut to one beginning).
     `things` numbers what must not come twice. Raises ValueError when there are fewer than two things, or fewer than a
@@ -80,7 +80,8 @@ class Batches:
             columns.append(np.full(len(also), column))
         return np.unique([np.concatenate(rows), np.concatenate(columns)], axis=1)
 
-    def __call__(self, step, map=map):
+    def __call__(self, step, map=map, part=(0, 1)):
+        """The micro-batches of a step that belong to rank part[0] of part[1], drawn by `map`."""
         config = self.config
         drawings, tokens, _ = self.draw(step)
 
@@ -98,9 +99,9 @@ class Batches:
             return normalize(images, self.model_config), tokens[rows]
 
         # Of nearly one size: the norms would learn nothing from a last micro-batch of one picture.
-        return list(
-            map(micro_batch, np.array_split(np.arange(config.batch_size), -(-config.batch_size // config.micro_batch)))
-        )
+        count = -(-config.batch_size // config.micro_batch)
+        rows, (rank, size) = np.array_split(np.arange(config.batch_size), count), part
+        return list(map(micro_batch, rows[count * rank // size : count * (rank + 1) // size]))
 
 
 class Texts:
