@@ -48,9 +48,10 @@ def gathered_contrastive_loss(z_image, z_text, logit_scale, positives=None, rank
     xp, n = array_module(z_image), len(z_image)
     total, mine = n * ranks.size, n * ranks.rank
     scale = xp.exp(logit_scale)
-    rows, columns, x, y = true_entries(total, positives, z_image)
-    images = Side(z_image, ranks.gather(z_text), scale, mine, (rows, columns, x, y), tiles)
-    texts = Side(z_text, ranks.gather(z_image), scale, mine, by_row(columns, rows, y, x), tiles)
+    true = true_entries(total, positives, z_image)
+    images = Side(z_image, ranks.gather(z_text), scale, mine, true, tiles)
+    true = true_entries(total, positives if positives is None else positives[::-1], z_text)
+    texts = Side(z_text, ranks.gather(z_image), scale, mine, true, tiles)
     tasks = [(side, tile) for side in (images, texts) for tile in side.tiles]
     sums = list(map(lambda task: task[0].sums(task[1]), tasks))  # (t, 3) of each tile
     sums = xp.concatenate([xp.concatenate(sums[: len(images.tiles)]), xp.concatenate(sums[len(images.tiles) :])], 1)
@@ -118,9 +119,3 @@ class Side:
         among, where = self.true(tile)
         g[where] -= (self.share + self.other_share)[among]
         return (g @ self.others) * (self.scale / (2 * len(self.others)))
-
-
-def by_row(rows, columns, share, other_share):
-    """True entries, sorted by row and then by column."""
-    order = array_module(rows).lexsort(array_module(rows).stack([columns, rows]))
-    return rows[order], columns[order], share[order], other_share[order]

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from ..backend import ALONE, OutOfMemory, array_module, out_of_memory, worker_threads
-from ..gpu import precision
+from ..gpu import Cards, precision
 from .config import TrainConfig
 from .ranks import threads_of
 from .run import Run
@@ -49,6 +49,8 @@ def train(
     config, phase = config or TrainConfig(), phases or Phases()
     keep_freed_memory()
     with ExitStack() as stack, np.errstate(all="ignore"), precision(config.precision, device):
+        if device == "gpu" and ranks.size > 1:
+            ranks = Cards(ranks)
         pool = stack.enter_context(worker_threads(threads_of(ranks) if threads is None else threads))
         try:
             with phase("getting ready"):

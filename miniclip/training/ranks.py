@@ -15,6 +15,7 @@ others for what it lacks, and at the end of a step the gradients, one flat vecto
 """
 
 import os
+import platform
 from functools import lru_cache
 
 import numpy as np
@@ -78,6 +79,11 @@ class Ranks:
             raise error
         return result
 
+    def on_this_machine(self):
+        """Which of the ranks on this machine this one is, and how many they are."""
+        names = self.comm.allgather(platform.node())
+        return names[: self.rank].count(names[self.rank]), names.count(names[self.rank])
+
 
 @lru_cache(maxsize=1)
 def all_ranks():
@@ -103,14 +109,7 @@ def all_ranks():
 
 def threads_of(ranks):
     """How many threads a rank may have: the processors of this machine over the ranks that are on it."""
-    if ranks.size == 1:
-        return cpu_count()
-    from mpi4py import MPI
-
-    here = ranks.comm.Split_type(MPI.COMM_TYPE_SHARED)
-    count = here.Get_size()
-    here.Free()
-    return max(1, cpu_count() // count)
+    return max(1, cpu_count() // (ranks.on_this_machine()[1] if ranks.size > 1 else 1))
 
 
 def check_alike(ranks, what):

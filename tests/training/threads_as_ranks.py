@@ -1,7 +1,7 @@
 """Threads that stand for the ranks of MPI: a communicator with the calls that `Ranks` makes, for tests without MPI."""
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 
@@ -58,4 +58,8 @@ def on_ranks(size, f):
 
     with ThreadPoolExecutor(size) as pool:
         done = [pool.submit(one, rank) for rank in range(size)]
+    errors = [future.exception() for future in done]
+    broken = [error for error in errors if error and not isinstance(error, BrokenBarrierError)]  # not who only waited
+    if broken or any(errors):
+        raise (broken or [error for error in errors if error])[0]
     return [future.result() for future in done]
