@@ -24,14 +24,13 @@ import json
 import math
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 from cases import TrainingState, inputs, split
-from common import RESULTS, NotPossible, describe, environment, in_turns, machine, ratios, repeats, write_json
+from common import RESULTS, NotPossible, describe, environment, in_turns, machine, ratios, repeats, timer, write_json
 from cpu_worker import most_memory
 from floor import operations, products_of
 
@@ -96,18 +95,6 @@ def time_steps(part, sizes, base, threads, rounds, quick):
         for size, state in zip(sizes, states):
             runs[size] = timer(state.step, 1 if quick else repeats(timer(state.step)(), TURN))
         return {"seconds": list(in_turns(runs, rounds).values()), "flops": flops}
-
-
-def timer(f, times=1):
-    """A function that returns the seconds that f() takes, the mean of so many calls."""
-
-    def seconds():
-        start = time.perf_counter()
-        for _ in range(times):
-            f()
-        return (time.perf_counter() - start) / times
-
-    return seconds
 
 
 def pairs(n, dimensions=DIMENSIONS, dtype=np.float32):

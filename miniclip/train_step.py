@@ -6,7 +6,9 @@ CLIP's loss couples the whole batch, but only through the embeddings. So a batch
 on threads or in turn, and each one's gradient taken back alone, pictures and texts apart. What a micro-batch
 computes does not depend on who computes it or when, and their gradients are added in one order, halves and halves of
 halves: the same micro-batches give the same bits on any number of threads, and on 1, 2, 4, 8 … machines. (The norms
-of the ResNet take their statistics from one micro-batch, as the paper's took them from one GPU.)
+of the ResNet take their statistics from one micro-batch, as the paper's took them from one GPU.) With `recompute` on
+one machine this is GradCache (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
+Setup"); with features gathered from others it is CLIP's own step.
 """
 
 from .backend import ALONE, add_up, array_module

@@ -20,7 +20,7 @@ import miniclip
 from miniclip.cli import main, parser
 from miniclip.training import PRESETS
 
-COMMANDS = ["train", "evaluate", "search", "classify", "gradcheck"]
+COMMANDS = ["train", "evaluate", "search", "classify", "index", "gradcheck"]
 SHORT = "--preset", "shapes", "--steps"
 
 

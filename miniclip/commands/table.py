@@ -12,6 +12,11 @@ COMMANDS = {
         '"yellow fruit" --data photos/',
     ),
     "classify": ("Name a picture, given the possible names.", 'picture.png --labels "a dog,a cat,a red car"'),
+    "index": (
+        "Index tars of pictures and captions, so that train can read any pair of them: once, and again where a tar "
+        "changed. Each index is written beside its tar. Says what would be left out; a tar that is damaged is refused.",
+        "'shards/{00000..41454}.tar'",
+    ),
     "gradcheck": (
         "Prove a backward pass of yours, or every one of the library, against its forward pass, by the complex step "
         "and central differences. Exit status 0: all are right; 1: one is wrong or could not be checked; 2: bad use, "

@@ -18,8 +18,8 @@ PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 OF_CHECKPOINT = tuple(flag for flag in LOADING if flag[0] != "--model")  # what else to say of --from
 
 TRAIN = (  # flags of `train`: names, and what argparse takes
-    ("--data", {"default": "emoji"}, "emoji, shapes, or a folder with captions.csv (columns image, caption) or one "
-     "subfolder a class (default: emoji)"),
+    ("--data", {"default": "emoji"}, "emoji, shapes, a folder with captions.csv (columns image, caption) or one "
+     "subfolder a class, or tars that are indexed, 'shards/{000..122}.tar' (default: emoji)"),
     ("--from", {"dest": "start", "metavar": "CHECKPOINT"}, "fine-tune this model, with its architecture, tokenizer and "
      "preprocessing: emoji, a file, a folder, or a name, as for evaluate"),
     ("--freeze", {"choices": ("image", "text")}, "with --from: keep the encoder of pictures, or of texts, as it is"),
@@ -51,7 +51,7 @@ TRAIN = (  # flags of `train`: names, and what argparse takes
 
 def run_train(options):
     """train: data -> a run's folder with the model, the log and the last checkpoint."""
-    from ..data import load_data
+    from ..data import load_data, names_tars
     from ..gpu import compute_dtype
     from ..training import Phases, all_ranks, train
 
@@ -64,8 +64,10 @@ def run_train(options):
         )
     name = options.preset or ("shapes" if options.data == "shapes" else "default")
     kind = "from-" + re.sub(r"\W+", "-", options.start).strip("-") if options.start else name
-    out = Path(options.out or f"runs/{Path(options.data).resolve().name}-{kind}")
-    folder = None if options.data in ("emoji", "shapes") else Path(options.data).resolve()
+    tars = options.data not in ("emoji", "shapes") and names_tars(options.data)
+    source = re.sub(r"[^\w.-]+", "-", Path(options.data).resolve().name).strip("-")
+    out = Path(options.out or f"runs/{source}-{kind}")
+    folder = None if tars or options.data in ("emoji", "shapes") else Path(options.data).resolve()
     if folder in (out.resolve(), *out.resolve().parents):
         raise ValueError(f"the run's folder, {out}, would lie among the pictures of {options.data}: choose another.")
     start = ranks.first(lambda: start_of(options, out))
@@ -83,15 +85,18 @@ def run_train(options):
         if batch_size < config.batch_size:
             print(f"The preset's batch of {config.batch_size} is more than the {things} different captions: ", end="")
             print(f"using {batch_size}.")
-        source = f"{data.name}: {', '.join(data.styles)}" if data.styles else data.name
+        source = data.name if tars or not data.styles else f"{data.name}: {', '.join(data.styles)}"
         what = f"Training {config.model}"
         if start:
             frozen = f", its {config.freeze} encoder frozen," if config.freeze else ""
             what = f"Fine-tuning {start.about.get('checkpoint', 'a model')}{frozen}"
+        of = f"{len(data):,} pairs" if tars else f"{len(data)} pictures of {things} things"
         print(
-            f"{what} on {len(data)} pictures of {things} things ({source}), {config.steps} steps of {batch_size}, "
+            f"{what} on {of} ({source}), {config.steps} steps of {batch_size}, "
             f"into {out}{f', on {ranks.size} ranks' * (ranks.size > 1)}"
         )
+        if tars and (missing := ", ".join(f"{count:,} {name}" for name, count in data.left_out.items() if count)):
+            print(f"Left out of the tars: {missing}.")
         if start and may_have_seen(start.about, folder, config.seed, options.hold_out):
             print("Beware: it may have been trained on pictures that it is asked about here.")
 

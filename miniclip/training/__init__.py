@@ -8,4 +8,5 @@ from .ranks import all_ranks
 from .ring_loss import ring_clip_loss
 from .run import Run, TrainingDiverged
 from .start import kept_start
+from .tar_batches import TarBatches
 from .tiled_loss import tiled_clip_loss, tiled_contrastive_loss

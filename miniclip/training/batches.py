@@ -9,7 +9,7 @@ import json
 
 import numpy as np
 
-from ..data import Augmentation, augment, mix, plain, resize_all
+from ..data import Augmentation, TarSet, augment, mix, plain, resize_all
 from ..preprocess import normalize
 
 
@@ -179,6 +179,8 @@ def texts_of(data):
 
 def fingerprint(data):
     """A number that tells one set of training data from another, for a run that goes on."""
+    if isinstance(data, TarSet):
+        return data.fingerprint()
     digest = hashlib.sha256(np.ascontiguousarray(data.pictures))
     words = [data.captions, data.templates, data.descriptions, data.description_templates]
     digest.update(data.concept.tobytes() + json.dumps(words).encode())

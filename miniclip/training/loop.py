@@ -69,7 +69,7 @@ def train(
                 dynamic_ncols=True,
             )
             extras = (
-                ("log", config.log_every, lambda: run.folder.note(run.numbers | speed())),
+                ("log", config.log_every, lambda: run.folder.note(run.numbers | replaced(run) | speed())),
                 ("evaluation", config.evaluate_every, lambda: [bar.write(run.evaluate(exam)) for exam in evaluations]),
                 ("checkpoint", config.checkpoint_every, run.checkpoint),
             )
@@ -124,6 +124,17 @@ def learned_nothing(rows, n):
         f"the loss, {loss:.3f}, is {kind} guessing one of {n} (ln {n} = {guessing:.3f}): the model has learned "
         "nothing here. Try more steps, a lower learning rate, or captions that say more."
     )
+
+
+def replaced(run):
+    """Of tars, how many pairs all ranks have replaced by others since this run went on: {} of other data."""
+    counts = getattr(run.batches, "replaced", None)
+    if counts is None:
+        return {}
+    names = "repeated", "unreadable"
+    numbers = np.array([counts[name] for name in names])
+    run.ranks.add(numbers)
+    return {f"replaced/{name}": int(number) for name, number in zip(names, numbers)}
 
 
 class Speed:

@@ -22,6 +22,7 @@ import numpy as np
 from .. import __version__
 from ..backend import ALONE, array_module, to_array_on
 from ..checkpoints import save
+from ..data import TarSet
 from ..evaluation import evaluate
 from ..gpu import GradScaler, Prefetch, compute_dtype, half_encoders
 from ..loss import clip_loss
@@ -36,6 +37,7 @@ from .ranks import check_alike, check_spread
 from .ring_loss import ring_clip_loss
 from .run_folder import RunFolder
 from .start import in_float32, kept_start, new_model, origin
+from .tar_batches import TarBatches, for_tars
 from .tiled_loss import tiled_clip_loss
 
 LARGE = 8192  # pairs of a batch whose similarity matrix is not held whole
@@ -48,13 +50,13 @@ class TrainingDiverged(ArithmeticError):
 class Run:
     """A training run that can stop and go on.
 
-    data: PictureSet; config: TrainConfig; out: folder; device: "cpu" or "gpu". `resume` goes on from
+    data: PictureSet or TarSet; config: TrainConfig; out: folder; device: "cpu" or "gpu". `resume` goes on from
     out/last.safetensors where there is one. start: a CLIP to fine-tune, with its own architecture and tokenizer,
     whatever config says of them; None for a new one or, to resume, the one that out keeps. lower_batch: where there
     are fewer things than config wants in a batch, take so many. about: what the model's `about` is to say besides.
     ranks: the processes that train together, of which rank 0 alone reads and writes `out`.
-    Raises ValueError when out holds a run and resume is not asked for, or holds one of another configuration, other
-    data or another start, when a part of a new model is to be frozen, and when a batch cannot be spread over the ranks.
+    Raises ValueError when out holds a run and resume is not asked for, or one of another configuration, data or start,
+    when a part of a new model is to be frozen, and when a batch cannot be spread over the ranks.
     """
 
     def __init__(
@@ -64,10 +66,11 @@ class Run:
         start = start or ranks.first(lambda: kept_start(self.out) if resume else None)
         if config.freeze and not start:
             raise ValueError(f"freeze is {config.freeze!r}; a new model has nothing to keep: say what to start from.")
+        kind, config = (TarBatches, for_tars(config)) if isinstance(data, TarSet) else (Batches, config)
         begun = in_float32(start) if start else new_model(data, config)
         self.tokenizer, self.model_config = begun.tokenizer, begun.config
         least = replace(config, batch_size=2) if lower_batch else config  # so that none is too large
-        self.batches = Batches(data, self.tokenizer, self.model_config, least)
+        self.batches = kind(data, self.tokenizer, self.model_config, least)
         self.positives = self.batches.positives
         config = replace(config, batch_size=min(config.batch_size, len(self.batches.things)))
         self.config = self.batches.config = config
@@ -91,7 +94,7 @@ class Run:
             for name in ("model", "vocab_size", "context_length"):  # those of a new model
                 del self.about["config"][name]
         check_spread(config, ranks)
-        check_alike(ranks, {"version": __version__} | {name: str(value) for name, value in self.identity.items()})
+        check_alike(ranks, {"version": __version__, "the data": self.identity["data"]} | config.to_json())
         self.folder = RunFolder(self.out, ranks, self.identity)
         try:
             if state := self.folder.begin(resume, begun if start else None):
