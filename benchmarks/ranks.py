@@ -21,6 +21,7 @@ and memory are printed beside what is asked, and change no status.
 """
 
 import argparse
+import ctypes
 import importlib.util
 import json
 import math
@@ -35,6 +36,7 @@ import numpy as np
 from cases import TrainingState, case, inputs, split
 from common import RESULTS, Failed, NotPossible, describe, environment, in_turns, machine, ratios, timer, write_json
 from cpu_worker import most_memory
+from plan import received as formulas
 
 from miniclip.backend import ALONE, cpu_count, worker_threads
 from miniclip.loss import clip_loss
@@ -144,7 +146,11 @@ def agree(ranks, plan):
 
 
 def resident():
-    """Bytes that this process has now; where Linux does not say, the most that it ever had."""
+    """Bytes that this process has now, of which it needs all; where Linux does not say, the most that it ever had."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # or what was freed would count, and be used again
+    except (AttributeError, OSError, TypeError):  # another C library than glibc
+        pass
     pages = Path("/proc/self/statm")
     return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else most_memory()
 
@@ -226,9 +232,11 @@ def formula(loss, size, n, e, p):
     """Numbers that all ranks together receive, {verb: count}: of a loss of n pairs, (n, e), and a gradient (p,)."""
     if size == 1:
         return {}
-    gather, shift = {"gathered": (2 * (n - n // size) * (e + 3), 0), "ring": (0, n * (3 * e + 5))}[loss]
-    of_loss = 2 * (size - 1) * (loss == "ring")  # the ring adds up the loss itself
-    return {"gather": size * gather, "add": 2 * p * (size - 1) + of_loss, "shift": size * shift}
+    numbers = {what: round(size * count) for what, count in formulas(size, e, p, n).items()}
+    found = {"gather": 0, "add": numbers["gradient"], "shift": 0}
+    if loss == "ring":
+        found["add"] += 2 * (size - 1)  # the loss itself, which the ring adds up
+    return found | {{"gathered": "gather", "ring": "shift"}[loss]: numbers[loss]}
 
 
 def measure_agreement(plan):
