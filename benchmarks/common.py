@@ -121,6 +121,18 @@ def in_turns(runs, rounds):
     return seconds
 
 
+def timer(f, times=1):
+    """A function that returns the seconds that f() takes, the mean of so many calls."""
+
+    def seconds():
+        start = time.perf_counter()
+        for _ in range(times):
+            f()
+        return (time.perf_counter() - start) / times
+
+    return seconds
+
+
 def repeats(seconds, turn, most=50):
     """How many runs of so many seconds fill a turn."""
     return max(1, min(most, round(turn / seconds)))

@@ -1,7 +1,9 @@
 """How does the cost of a training step grow, and how that of the loss?
 
-    python benchmarks/scaling.py                       everything: about six minutes on two processors
-    python benchmarks/scaling.py --part loss           one part: batch, width, tokens, threads, loss
+    python benchmarks/scaling.py                       everything but ranks: about six minutes on two processors
+    python benchmarks/scaling.py --part loss           one part: batch, width, tokens, threads, loss, ranks
+    python benchmarks/scaling.py --part ranks          on several processes, by MPI: see ranks.py
+    python benchmarks/scaling.py --plan                400 million pairs on up to 256 cards, on paper: see plan.py
     python benchmarks/scaling.py --plot benchmarks/results/scaling.png
 
 A whole training step in float32 (both encoders, the loss, every gradient, AdamW) of a small ViT and text model is
@@ -24,16 +26,17 @@ import json
 import math
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 from cases import TrainingState, inputs, split
-from common import RESULTS, NotPossible, describe, environment, in_turns, machine, ratios, repeats, write_json
+from common import RESULTS, NotPossible, describe, environment, in_turns, machine, ratios, repeats, timer, write_json
 from cpu_worker import most_memory
 from floor import operations, products_of
+from plan import main as print_plan
+from ranks import main as measure_ranks
 
 from miniclip.backend import cpu_count, worker_threads
 from miniclip.loss import clip_loss
@@ -96,18 +99,6 @@ def time_steps(part, sizes, base, threads, rounds, quick):
         for size, state in zip(sizes, states):
             runs[size] = timer(state.step, 1 if quick else repeats(timer(state.step)(), TURN))
         return {"seconds": list(in_turns(runs, rounds).values()), "flops": flops}
-
-
-def timer(f, times=1):
-    """A function that returns the seconds that f() takes, the mean of so many calls."""
-
-    def seconds():
-        start = time.perf_counter()
-        for _ in range(times):
-            f()
-        return (time.perf_counter() - start) / times
-
-    return seconds
 
 
 def pairs(n, dimensions=DIMENSIONS, dtype=np.float32):
@@ -341,21 +332,31 @@ def finish(ax, sizes, title, x, y):
 def main(arguments=None):
     """Measure, print, write. -> exit status"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", action="append", choices=[*THEORY, "loss"], help="one part; may be given again")
+    parser.add_argument(
+        "--part", action="append", choices=[*THEORY, "loss", "ranks"], help="one part; may be given again"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=cpu_count(), help="of the steps; all processors if not given")
-    parser.add_argument("--json", type=Path, default=RESULTS / "scaling.json")
+    parser.add_argument("--json", type=Path, default=RESULTS / "scaling.json", help="ranks.json is beside it")
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--plan", action="store_true", help="measure nothing: print the plan on paper")
     parser.add_argument("--quick", action="store_true", help="two rounds of the smallest sizes, for tests")
     parser.add_argument("--work", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.work:
         work(**options.work)
         return 0
+    if options.plan:
+        return print_plan([])
     usable, asked = cpu_count(), options.part or [*THEORY, "loss"]
     if not 1 <= options.threads <= usable or options.rounds < 1:
         print(f"--threads 1 to {usable}; --rounds at least 1.", file=sys.stderr)
         return 2
+    if "ranks" in asked:
+        more = ["--rounds", str(options.rounds), "--json", str(options.json.with_name("ranks.json"))]
+        status = measure_ranks(more + ["--quick"] * options.quick)
+        if status or set(asked) == {"ranks"}:
+            return status
     rounds, plan = (2, QUICK) if options.quick else (options.rounds, FULL)
     plan = plan | {"threads": sorted({usable, *(2**i for i in range(usable.bit_length()))})}
     found = {"machine": machine(options.threads), "parts": [], "loss": None}

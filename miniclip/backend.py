@@ -100,3 +100,45 @@ def worker_threads(threads=None):
     quiet = {"initializer": np.seterr, "initargs": ("ignore",)}
     with threadpool_limits(limits=1), ThreadPoolExecutor(threads, **quiet) as pool:
         yield pool
+
+
+class Alone:
+    """The only process of a run: what `training.ranks.Ranks` is where there are several.
+
+    rank, size: which one this is, and of how many. A rank holds n of a batch's N pairs, all as many.
+    """
+
+    rank, size = 0, 1
+
+    def gather(self, x):
+        """(n, ...) of this rank -> (N, ...) of all, in the order of the ranks."""
+        return x
+
+    def add(self, v):
+        """Add v, a vector (P,), over all ranks, in place."""
+
+    def shift(self, x):
+        """What the rank before this one has, in the ring that the ranks make: an array like x."""
+        return x
+
+    def first(self, f):
+        """f() of rank 0 alone: what it returns is everybody's, and what it raises."""
+        return f()
+
+
+ALONE = Alone()
+
+
+def add_up(vectors, count):
+    """The sum of `count` vectors, in place of the first: as two halves while their number is even, else in turn.
+
+    vectors: an iterator. Whoever adds up a half, and where: two sums of halves make the same bits as one of all.
+    """
+    if count % 2 == 0:
+        total = add_up(vectors, count // 2)
+        total += add_up(vectors, count // 2)
+        return total
+    total = next(vectors)
+    for _ in range(count - 1):
+        total += next(vectors)
+    return total

@@ -1,4 +1,4 @@
-"""The command line: python -m miniclip train | evaluate | search | classify | gradcheck."""
+"""The command line: python -m miniclip train | evaluate | search | classify | index | gradcheck."""
 
 import argparse
 import os
@@ -65,7 +65,7 @@ def parser(chosen=COMMANDS):
             continue
         module = import_module(f".commands.{name}", __package__)
         command.set_defaults(run=getattr(module, f"run_{name}"))
-        if name not in ("gradcheck", "grade", "bug"):
+        if name not in ("gradcheck", "grade", "bug", "index"):
             command.add_argument(
                 "--device", choices=("cpu", "gpu"), default="cpu", help="where to compute (default: cpu)"
             )

@@ -4,12 +4,14 @@
 
 CLIP's loss couples the whole batch, but only through the embeddings. So a batch can be embedded in micro-batches,
 on threads or in turn, and each one's gradient taken back alone, pictures and texts apart. What a micro-batch
-computes does not depend on who computes it or when, and their gradients are added in their order: the same
-micro-batches give the same bits on any number of threads. (The norms of the ResNet take their statistics from one
-micro-batch, as the paper's took them from one GPU.)
+computes does not depend on who computes it or when, and their gradients are added in one order, halves and halves of
+halves: the same micro-batches give the same bits on any number of threads, and on 1, 2, 4, 8 … machines. (The norms
+of the ResNet take their statistics from one micro-batch, as the paper's took them from one GPU.) With `recompute` on
+one machine this is GradCache (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
+Setup"); with features gathered from others it is CLIP's own step.
 """
 
-from .backend import array_module
+from .backend import ALONE, add_up, array_module
 from .checks import takes
 from .loss import clip_loss
 from .model import encode_image, encode_text
@@ -38,7 +40,15 @@ def trained_branches(params, frozen):
 
 @takes("params.logit_scale (), micro_batches list, map function, recompute flag, loss function, encoders_of function")
 def loss_and_gradient(
-    params, micro_batches, config, gradient, map=map, recompute=False, loss=clip_loss, encoders_of=encoders_of
+    params,
+    micro_batches,
+    config,
+    gradient,
+    map=map,
+    recompute=False,
+    loss=clip_loss,
+    encoders_of=encoders_of,
+    ranks=ALONE,
 ):
     """The loss of a batch and its gradient with respect to every parameter.
 
@@ -46,8 +56,10 @@ def loss_and_gradient(
     params or their `trained_branches`, overwritten: an encoder that has no place in it is frozen, and has neither a
     backward pass nor anything to remember for one; map: `map` or a pool's, which keeps order; recompute: forget
     each micro-batch's activations and run it again for the backward pass, so that a batch may be larger than memory;
-    loss: a function like `clip_loss`; encoders_of: as the one above, or one that computes in half precision (gpu/).
-    Returns {"loss": (), "d_logit_scale": (), "image_features": (N, E), "text_features": (N, E)}.
+    loss: a function like `clip_loss`; encoders_of: as the one above, or one that computes in half precision (gpu/);
+    ranks: those among whom the batch is spread, each with as many micro-batches, whose loss asks the others. Each
+    adds its part, and the gradient is the sum, never an average.
+    Returns {"loss": (), "d_logit_scale": (), "image_features": (N, E), "text_features": (N, E)}, of this rank's pairs.
     """
     check_step(params, micro_batches, gradient)
     xp = array_module(params["logit_scale"])
@@ -73,19 +85,26 @@ def loss_and_gradient(
         # What the forward pass remembered is freed as it is done.
         backward = embed(encoder, *micro_batches[i])[1] if recompute else backwards.pop(task)
         d_features = d_image if encoder == "image" else d_text
-        return flatten(backward(d_features[sum(sizes[:i]) : sum(sizes[: i + 1])]))
+        return backward(d_features[sum(sizes[:i]) : sum(sizes[: i + 1])])
 
-    leaves, tasks = flatten(gradient.tree), [task for task in tasks if task[0] in trained]
+    grads = iter(map(backward_of, [task for task in tasks if task[0] in trained]))  # in this order, whoever is first
+
+    def vectors():
+        for _ in micro_batches:
+            part, tree = gradient.like(xp.empty_like(gradient.vector)), {"logit_scale": d_logit_scale}
+            for _ in trained:
+                tree |= next(grads)
+            part.write(tree)
+            yield part.vector
+
+    gradient.vector[...] = add_up(vectors(), len(micro_batches))
+    leaves = flatten(gradient.tree)
     leaves["logit_scale"][...] = d_logit_scale
-    for (_, i), grads in zip(tasks, map(backward_of, tasks)):  # in this order, whichever is done first
-        for name, leaf in grads.items():
-            if i == 0:
-                leaves[name][...] = leaf
-            else:
-                leaves[name] += leaf
+    ranks.add(gradient.vector)
+    d_logit_scale = leaves["logit_scale"].copy()
     for name, leaf in leaves.items():
         if is_statistic(name):
-            leaf /= len(micro_batches)
+            leaf /= len(micro_batches) * ranks.size
     features = {"image_features": image_features, "text_features": text_features}
     return {"loss": value, "d_logit_scale": d_logit_scale, **features}
 

@@ -20,7 +20,7 @@ import miniclip
 from miniclip.cli import main, parser
 from miniclip.training import PRESETS
 
-COMMANDS = ["train", "evaluate", "search", "classify", "calibrate", "gradcheck"]
+COMMANDS = ["train", "evaluate", "search", "classify", "calibrate", "index", "gradcheck"]
 SHORT = "--preset", "shapes", "--steps"
 
 

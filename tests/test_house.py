@@ -16,8 +16,8 @@ WINGS = {name.split("/")[0] for name in FILES if name.endswith("/__init__.py")}
 CORE = [name for name in FILES if "/" not in name and name not in ("__init__.py", "__main__.py", "cli.py")]
 
 LONGEST_FILE = 250
-LINES_OF_CORE = 2_650
-LINES_TO_READ = 5_950  # core, training, data and evaluation
+LINES_OF_CORE = 2_670
+LINES_TO_READ = 7_000  # core, training, data and evaluation
 SECONDS_OF_IMPORT = 0.3
 
 

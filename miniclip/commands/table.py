@@ -12,7 +12,7 @@ COMMANDS = {
         '"yellow fruit" --data photos/',
     ),
     "classify": (
-        "Name a picture, given the possible names. A model that was calibrated, as the one that ships, also says how "
+        "Name a picture, given the possible names. A model that was calibrated also says how "
         'likely it is that none of them fits: "none of these". Others, such as OpenAI\'s, share all of the probability '
         "among the names, even for a picture of something else: see calibrate.",
         'picture.png --labels "a dog,a cat,a red car"',
@@ -22,6 +22,11 @@ COMMANDS = {
         "the scale of the probabilities of classify is fitted, and what weighs against the names. Both become "
         "part of the checkpoint; all else in it stays.",
         "runs/photos --data photos/",
+    ),
+    "index": (
+        "Index tars of pictures and captions, so that train can read any pair of them: once, and again where a tar "
+        "changed. Each index is written beside its tar. Says what would be left out; a tar that is damaged is refused.",
+        "'shards/{00000..41454}.tar'",
     ),
     "gradcheck": (
         "Prove a backward pass of yours, or every one of the library, against its forward pass, by the complex step "

@@ -18,8 +18,8 @@ PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 OF_CHECKPOINT = tuple(flag for flag in LOADING if flag[0] != "--model")  # what else to say of --from
 
 TRAIN = (  # flags of `train`: names, and what argparse takes
-    ("--data", {"default": "emoji"}, "emoji, shapes, or a folder with captions.csv (columns image, caption) or one "
-     "subfolder a class (default: emoji)"),
+    ("--data", {"default": "emoji"}, "emoji, shapes, a folder with captions.csv (columns image, caption) or one "
+     "subfolder a class, or tars that are indexed, 'shards/{000..122}.tar' (default: emoji)"),
     ("--from", {"dest": "start", "metavar": "CHECKPOINT"}, "fine-tune this model, with its architecture, tokenizer and "
      "preprocessing: emoji, a file, a folder, or a name, as for evaluate"),
     ("--freeze", {"choices": ("image", "text")}, "with --from: keep the encoder of pictures, or of texts, as it is"),
@@ -41,6 +41,8 @@ TRAIN = (  # flags of `train`: names, and what argparse takes
     ("--threads", {"type": int}, "micro-batches at once (default: one a processor); no matter for the result"),
     ("--precision", {"choices": PRECISIONS}, "of the encoders' products, on a GPU: tf32 and bfloat16 are several times "
      "faster (default: float32)"),
+    ("--ring", {"action": "store_true", "default": None}, "under mpirun: texts travel from rank to rank, none holds "
+     "all embeddings; slower, for the largest batches"),
     ("--profile", {"action": "store_true"}, "print at the end where the time went"),
     ("--hold-out", {"metavar": "STYLE"}, "emoji: leave this training style out and be tested on it, never looking at "
      "Fluent; for choosing configurations"),
@@ -49,10 +51,11 @@ TRAIN = (  # flags of `train`: names, and what argparse takes
 
 def run_train(options):
     """train: data -> a run's folder with the model, the log and the last checkpoint."""
-    from ..data import load_data
+    from ..data import load_data, names_tars
     from ..gpu import compute_dtype
-    from ..training import Phases, train
+    from ..training import Phases, all_ranks, train
 
+    ranks = all_ranks()
     phases = Phases()
     if os.environ.get("OPENBLAS_CORETYPE"):
         print(
@@ -61,11 +64,13 @@ def run_train(options):
         )
     name = options.preset or ("shapes" if options.data == "shapes" else "default")
     kind = "from-" + re.sub(r"\W+", "-", options.start).strip("-") if options.start else name
-    out = Path(options.out or f"runs/{Path(options.data).resolve().name}-{kind}")
-    folder = None if options.data in ("emoji", "shapes") else Path(options.data).resolve()
+    tars = options.data not in ("emoji", "shapes") and names_tars(options.data)
+    source = re.sub(r"[^\w.-]+", "-", Path(options.data).resolve().name).strip("-")
+    out = Path(options.out or f"runs/{source}-{kind}")
+    folder = None if tars or options.data in ("emoji", "shapes") else Path(options.data).resolve()
     if folder in (out.resolve(), *out.resolve().parents):
         raise ValueError(f"the run's folder, {out}, would lie among the pictures of {options.data}: choose another.")
-    start = start_of(options, out)
+    start = ranks.first(lambda: start_of(options, out))
     config = configuration(options, name, start)
     compute_dtype(config.precision, options.device)
     side = start.config["vision_cfg"]["image_size"] if start else 0
@@ -80,21 +85,30 @@ def run_train(options):
         if batch_size < config.batch_size:
             print(f"The preset's batch of {config.batch_size} is more than the {things} different captions: ", end="")
             print(f"using {batch_size}.")
-        source = f"{data.name}: {', '.join(data.styles)}" if data.styles else data.name
+        source = data.name if tars or not data.styles else f"{data.name}: {', '.join(data.styles)}"
         what = f"Training {config.model}"
         if start:
             frozen = f", its {config.freeze} encoder frozen," if config.freeze else ""
             what = f"Fine-tuning {start.about.get('checkpoint', 'a model')}{frozen}"
+        of = f"{len(data):,} pairs" if tars else f"{len(data)} pictures of {things} things"
         print(
-            f"{what} on {len(data)} pictures of {things} things ({source}), {config.steps} steps of {batch_size}, "
-            f"into {out}"
+            f"{what} on {of} ({source}), {config.steps} steps of {batch_size}, "
+            f"into {out}{f', on {ranks.size} ranks' * (ranks.size > 1)}"
         )
+        if tars and (missing := ", ".join(f"{count:,} {name}" for name, count in data.left_out.items() if count)):
+            print(f"Left out of the tars: {missing}.")
         if start and may_have_seen(start.about, folder, config.seed, options.hold_out):
             print("Beware: it may have been trained on pictures that it is asked about here.")
 
     where = {"threads": options.threads, "device": options.device, "resume": options.resume}
     about = {"data": str(folder)} if folder else {}
-    began = {"start": start, "lower_batch": options.batch_size is None, "about": about, "announce": announce}
+    began = {
+        "ranks": ranks,
+        "start": start,
+        "lower_batch": options.batch_size is None,
+        "about": about,
+        "announce": announce,
+    }
     clip, rows = train(data, config, evaluations, out, **where, **began, phases=phases if options.profile else None)
     seconds, scale = time.perf_counter() - phases.started, math.exp(clip.params["logit_scale"])
     print(f"{parameters_of(clip) / 1e6:.2f} M parameters, 1/τ = {scale:.1f}, {seconds:.0f} s. ", end="")

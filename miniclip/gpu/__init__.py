@@ -2,5 +2,6 @@
 
 from .device import full_card, register, to_gpu, usable_cupy
 from .mixed_precision import GradScaler, half_encoders
+from .nccl import Cards
 from .precision import PRECISIONS, compute_dtype, precision
 from .prefetch import Prefetch

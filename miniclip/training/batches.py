@@ -9,14 +9,14 @@ import json
 
 import numpy as np
 
-from ..data import Augmentation, augment, mix, plain, resize_all
+from ..data import Augmentation, TarSet, augment, mix, plain, resize_all
 from ..preprocess import normalize
 
 
 class Batches:
     """Micro-batches of training pairs, drawn anew for each step.
 
-    data: PictureSet. `batches(step, map)` -> list of (images (n, 3, S, S) float32, tokens (n, T)), and
+    data: PictureSet. `batches(step, map, part)` -> list of (images (n, 3, S, S) float32, tokens (n, T)), and
     `batches.positives(step)` says which texts of that batch are true of which pictures. In a batch no concept comes
     twice, nor do two that share a caption once it is tokens ("Cat" and "cat", or texts that are cut to one beginning).
     `things` numbers what must not come twice. Raises ValueError when there are fewer than two things, or fewer than a
@@ -80,7 +80,8 @@ class Batches:
             columns.append(np.full(len(also), column))
         return np.unique([np.concatenate(rows), np.concatenate(columns)], axis=1)
 
-    def __call__(self, step, map=map):
+    def __call__(self, step, map=map, part=(0, 1)):
+        """The micro-batches of a step that belong to rank part[0] of part[1], drawn by `map`."""
         config = self.config
         drawings, tokens, _ = self.draw(step)
 
@@ -98,9 +99,9 @@ class Batches:
             return normalize(images, self.model_config), tokens[rows]
 
         # Of nearly one size: the norms would learn nothing from a last micro-batch of one picture.
-        return list(
-            map(micro_batch, np.array_split(np.arange(config.batch_size), -(-config.batch_size // config.micro_batch)))
-        )
+        count = -(-config.batch_size // config.micro_batch)
+        rows, (rank, size) = np.array_split(np.arange(config.batch_size), count), part
+        return list(map(micro_batch, rows[count * rank // size : count * (rank + 1) // size]))
 
 
 class Texts:
@@ -178,6 +179,8 @@ def texts_of(data):
 
 def fingerprint(data):
     """A number that tells one set of training data from another, for a run that goes on."""
+    if isinstance(data, TarSet):
+        return data.fingerprint()
     digest = hashlib.sha256(np.ascontiguousarray(data.pictures))
     words = [data.captions, data.templates, data.descriptions, data.description_templates]
     digest.update(data.concept.tobytes() + json.dumps(words).encode())

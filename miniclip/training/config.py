@@ -50,6 +50,7 @@ class TrainConfig:
     precision: str = "float32"  # of the encoders: float32, tf32, bfloat16 or float16 (see gpu/precision.py)
     seed: int = 0
     freeze: str = ""  # the encoder that stays as it is, "image" or "text": for fine-tuning
+    ring: bool = False  # among several processes: texts travel, and nobody holds all; slower, for the largest batches
 
     def __post_init__(self):
         least = {"steps": 1, "batch_size": 2, "micro_batch": 1, "checkpoint_every": 1, "log_every": 1, "seed": 0}
@@ -90,7 +91,11 @@ class TrainConfig:
         """What `to_json` described, by this version or one with other names. Raises ValueError for anything else."""
         if isinstance(description, dict):
             description = {FORMER_NAMES.get(name, name): value for name, value in description.items()}
-            description = {"freeze": "", "descriptions": 0.0} | description  # which earlier versions did not have
+            description = {
+                "freeze": "",
+                "descriptions": 0.0,
+                "ring": False,
+            } | description  # which earlier versions did not have
             if set(description) == {known.name for known in fields(cls)}:
                 with suppress(TypeError):  # a word where a number belongs
                     return cls(**description)

@@ -5,14 +5,16 @@ before something is logged, evaluated or kept.
 """
 
 import ctypes
+import math
 import time
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from ..backend import OutOfMemory, array_module, out_of_memory, worker_threads
-from ..gpu import precision
+from ..backend import ALONE, OutOfMemory, array_module, out_of_memory, worker_threads
+from ..gpu import Cards, precision
 from .config import TrainConfig
+from .ranks import threads_of
 from .run import Run
 
 
@@ -30,13 +32,15 @@ def train(
     lower_batch=False,
     about=None,
     announce=lambda run: None,
+    ranks=ALONE,
 ):
     """Train CLIP on a PictureSet; returns (CLIP of the averaged parameters, rows of the log).
 
     config: TrainConfig, or None for the default one; evaluations: list of Evaluation, taken every
     config.evaluate_every steps and at the end; threads: int or None for one a processor, no matter for the result;
     progress: show a bar; phases: a `Phases`, which is told where the time goes; start: None, or a CLIP to fine-tune;
-    lower_batch, about: as for `Run`; announce: called with the `Run` before its first step. Files in `out`: see run.py.
+    lower_batch, about, ranks: as for `Run`; announce: called with the `Run` before its first step. Files in `out`: see
+    run.py. threads None, among ranks: their share of the processors.
     Raises ValueError for a configuration that does not fit the data or a device that is not there,
     TrainingDiverged, and OutOfMemory, a MemoryError that says what to try.
     """
@@ -45,28 +49,36 @@ def train(
     config, phase = config or TrainConfig(), phases or Phases()
     keep_freed_memory()
     with ExitStack() as stack, np.errstate(all="ignore"), precision(config.precision, device):
-        pool = stack.enter_context(worker_threads(threads))
+        if device == "gpu" and ranks.size > 1:
+            ranks = Cards(ranks)
+        pool = stack.enter_context(worker_threads(threads_of(ranks) if threads is None else threads))
         try:
             with phase("getting ready"):
-                run = Run(data, config, out, device, resume, start, lower_batch, about)
-                stack.callback(run.close)
+                run = Run(data, config, out, device, resume, start, lower_batch, about, ranks)
+                stack.callback(run.folder.close)
             config = run.config
             announce(run)
             if phases:
                 phases.wait_for(run.params.vector)
             speed = Speed(run)
-            bar = tqdm(total=config.steps, initial=run.step, disable=not progress, unit="step", dynamic_ncols=True)
+            bar = tqdm(
+                total=config.steps,
+                initial=run.step,
+                disable=not progress or ranks.rank > 0,
+                unit="step",
+                dynamic_ncols=True,
+            )
             extras = (
-                ("log", config.log_every, lambda: run.log.add(run.numbers | speed())),
+                ("log", config.log_every, lambda: run.folder.note(run.numbers | replaced(run) | speed())),
                 ("evaluation", config.evaluate_every, lambda: [bar.write(run.evaluate(exam)) for exam in evaluations]),
                 ("checkpoint", config.checkpoint_every, run.checkpoint),
             )
             with run.drawing_ahead(pool.map), bar:
                 take_steps(run, extras, pool.map if device == "cpu" else map, phase, bar)
-            if warning := run.learned_nothing():
-                run.log.add({"step": run.step, "warning": warning})
+            if warning := run.numbers and learned_nothing(run.folder.rows(), config.batch_size):
+                run.folder.note({"step": run.step, "warning": warning})
             with phase("checkpoint"):
-                return run.save(), run.log.rows
+                return run.save(), run.folder.rows()
         except MemoryError as error:
             full = out_of_memory(error)  # without the frames, which hold what fills the memory
     micro_batch = min(config.micro_batch, config.batch_size)
@@ -99,6 +111,30 @@ def take_steps(run, extras, map, phase, bar):
         for name, extra in due:
             with phase(name):
                 extra()
+
+
+def learned_nothing(rows, n):
+    """A sentence where the last losses in a log are still that of guessing which of n texts belongs to a picture."""
+    losses, guessing = [row["loss"] for row in rows if "loss" in row], math.log(n)
+    loss = min(losses[-3:], default=0.0)  # one small batch alone may be hard
+    if loss < 0.98 * guessing:
+        return ""
+    kind = "that of" if loss < 1.02 * guessing else "more than that of"
+    return (
+        f"the loss, {loss:.3f}, is {kind} guessing one of {n} (ln {n} = {guessing:.3f}): the model has learned "
+        "nothing here. Try more steps, a lower learning rate, or captions that say more."
+    )
+
+
+def replaced(run):
+    """Of tars, how many pairs all ranks have replaced by others since this run went on: {} of other data."""
+    counts = getattr(run.batches, "replaced", None)
+    if counts is None:
+        return {}
+    names = "repeated", "unreadable"
+    numbers = np.array([counts[name] for name in names])
+    run.ranks.add(numbers)
+    return {f"replaced/{name}": int(number) for name, number in zip(names, numbers)}
 
 
 class Speed:

@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
-from ..backend import array_module, to_array_on
-from ..checkpoints import read_arrays, save, write_arrays
+from .. import __version__
+from ..backend import ALONE, array_module, to_array_on
+from ..checkpoints import save
+from ..data import TarSet
 from ..evaluation import evaluate
 from ..gpu import GradScaler, Prefetch, compute_dtype, half_encoders
 from ..loss import clip_loss
@@ -28,9 +31,13 @@ from ..optim import AdamW, learning_rate
 from ..train_step import encoders_of, loss_and_gradient, trained_branches
 from ..tree import Flat, to_device
 from .batches import Batches, fingerprint
+from .gathered_loss import gathered_clip_loss
 from .nonfinite import first_nonfinite
-from .run_folder import Log, check_empty, check_same_run, lock_folder, make_folder
-from .start import in_float32, keep_start, kept_start, new_model, origin
+from .ranks import check_alike, check_spread
+from .ring_loss import ring_clip_loss
+from .run_folder import RunFolder
+from .start import in_float32, kept_start, new_model, origin
+from .tar_batches import TarBatches, for_tars
 from .tiled_loss import tiled_clip_loss
 
 LARGE = 8192  # pairs of a batch whose similarity matrix is not held whole
@@ -43,26 +50,31 @@ class TrainingDiverged(ArithmeticError):
 class Run:
     """A training run that can stop and go on.
 
-    data: PictureSet; config: TrainConfig; out: folder; device: "cpu" or "gpu". `resume` goes on from
+    data: PictureSet or TarSet; config: TrainConfig; out: folder; device: "cpu" or "gpu". `resume` goes on from
     out/last.safetensors where there is one. start: a CLIP to fine-tune, with its own architecture and tokenizer,
     whatever config says of them; None for a new one or, to resume, the one that out keeps. lower_batch: where there
     are fewer things than config wants in a batch, take so many. about: what the model's `about` is to say besides.
-    Raises ValueError when out holds a run and resume is not asked for, or holds one of another configuration, other
-    data or another start, and when a part of a new model is to be frozen.
+    ranks: the processes that train together, of which rank 0 alone reads and writes `out`.
+    Raises ValueError when out holds a run and resume is not asked for, or one of another configuration, data or start,
+    when a part of a new model is to be frozen, and when a batch cannot be spread over the ranks.
     """
 
-    def __init__(self, data, config, out, device="cpu", resume=False, start=None, lower_batch=False, about=None):
-        self.out, self.device = Path(out), device
-        start = start or (kept_start(self.out) if resume else None)
+    def __init__(
+        self, data, config, out, device="cpu", resume=False, start=None, lower_batch=False, about=None, ranks=ALONE
+    ):
+        self.out, self.device, self.ranks = Path(out), device, ranks
+        start = start or ranks.first(lambda: kept_start(self.out) if resume else None)
         if config.freeze and not start:
             raise ValueError(f"freeze is {config.freeze!r}; a new model has nothing to keep: say what to start from.")
+        kind, config = (TarBatches, for_tars(config)) if isinstance(data, TarSet) else (Batches, config)
         begun = in_float32(start) if start else new_model(data, config)
         self.tokenizer, self.model_config = begun.tokenizer, begun.config
         least = replace(config, batch_size=2) if lower_batch else config  # so that none is too large
-        self.batches = Batches(data, self.tokenizer, self.model_config, least)
+        self.batches = kind(data, self.tokenizer, self.model_config, least)
         self.positives = self.batches.positives
         config = replace(config, batch_size=min(config.batch_size, len(self.batches.things)))
         self.config = self.batches.config = config
+        self.mine = partial(self.batches, part=(ranks.rank, ranks.size))  # (step, map) -> micro-batches of this rank
         params = to_device(begun.params, device)
         self.params = Flat(trained_branches(params, config.freeze))
         self.frozen = {branch: params[branch] for branch in params if branch not in self.params.tree}
@@ -81,27 +93,17 @@ class Run:
             self.identity["from"] = self.about["from"]["sha256"]
             for name in ("model", "vocab_size", "context_length"):  # those of a new model
                 del self.about["config"][name]
-        make_folder(self.out)
-        self.lock = lock_folder(self.out)
+        check_spread(config, ranks)
+        check_alike(ranks, {"version": __version__, "the data": self.identity["data"]} | config.to_json())
+        self.folder = RunFolder(self.out, ranks, self.identity)
         try:
-            self.begin(resume, begun if start else None)
+            if state := self.folder.begin(resume, begun if start else None):
+                self.restore(state)
+            else:
+                self.checkpoint()
         except BaseException:
-            self.close()
+            self.folder.close()
             raise
-
-    def begin(self, resume, start):
-        """Start anew, or from the CLIP `start`, or go on from the last checkpoint."""
-        last = self.out / "last.safetensors"
-        if last.exists() and not resume:
-            raise ValueError(f"{self.out} holds a run already: go on with --resume, or choose another --out.")
-        if last.exists():
-            self.restore(last)
-        else:
-            check_empty(self.out)
-            keep_start(self.out, start)
-        self.log = Log(self.out / "log.jsonl", self.step)
-        if not last.exists():
-            self.checkpoint()
 
     @property
     def step(self):
@@ -115,17 +117,23 @@ class Run:
 
     def draw(self, map=map):
         """The micro-batches of the next step: pictures on the device, tokens on the host, where their end is found."""
-        return [(self.to_device(images), tokens) for images, tokens in self.batches(self.step, map)]
+        return [(self.to_device(images), tokens) for images, tokens in self.mine(self.step, map)]
 
     def differentiate(self, micro_batches, map=map):
         """Write the gradient of a batch's loss into `self.gradient`; returns what `loss_and_gradient` does."""
         encoders = encoders_of
         if self.dtype.itemsize == 2:
             encoders = half_encoders(self.dtype, self.scaler and self.scaler.scale)
-        loss = clip_loss if self.config.batch_size < LARGE else tiled_clip_loss
-        loss = partial(loss, positives=self.positives(self.step))
+        loss = partial(self.loss(len(micro_batches), map), positives=self.positives(self.step))
         arguments = self.tree, micro_batches, self.model_config, self.gradient, map, self.config.recompute
-        return loss_and_gradient(*arguments, loss, encoders)
+        return loss_and_gradient(*arguments, loss, encoders, self.ranks)
+
+    def loss(self, tiles, map):
+        """The function that is the loss of a batch."""
+        if self.ranks.size == 1 and self.device == "gpu":
+            return clip_loss if self.config.batch_size < LARGE else tiled_clip_loss
+        loss = ring_clip_loss if self.config.ring else gathered_clip_loss
+        return partial(loss, ranks=self.ranks, tiles=tiles, map=map)
 
     def update(self, result, micro_batches, map=map):
         """AdamW's step with `self.gradient`. On the CPU it is looked at at once; a GPU is not waited for until `look`.
@@ -134,6 +142,7 @@ class Run:
         """
         config, on_cpu = self.config, self.device == "cpu"
         norm = self.optimizer.gradient_norm(self.gradient, map)
+        norm = self.ranks.first(lambda: norm) if on_cpu else norm  # whoever decides by it, decides alike
         if self.scaler:
             self.scaler.update(norm)  # a step that the scale was too large for is left out
         elif on_cpu and not (np.isfinite(result["loss"]) and np.isfinite(norm)):
@@ -171,18 +180,6 @@ class Run:
         self.numbers = {"step": self.step, "loss": steps[-3], "lr": rate, "logit_scale": logit_scale}
         self.numbers |= {"tau": float(np.exp(-logit_scale)), "d_logit_scale": steps[-1], "grad_norm": steps[-2]}
 
-    def learned_nothing(self):
-        """A sentence where the last losses are still that of guessing which text belongs to a picture, else ""."""
-        losses, guessing = [row["loss"] for row in self.log.rows if "loss" in row], math.log(self.config.batch_size)
-        loss = min(losses[-3:], default=0.0)  # one small batch alone may be hard
-        if not self.numbers or loss < 0.98 * guessing:
-            return ""
-        kind, n = "that of" if loss < 1.02 * guessing else "more than that of", self.config.batch_size
-        return (
-            f"the loss, {loss:.3f}, is {kind} guessing one of {n} (ln {n} = {guessing:.3f}): the model has learned "
-            "nothing here. Try more steps, a lower learning rate, or captions that say more."
-        )
-
     def diverged(self, steps, why):
         """Raise TrainingDiverged."""
         kept = f"The last good checkpoint, of step {self.saved}, is kept in {self.out}"
@@ -191,22 +188,27 @@ class Run:
     @contextmanager
     def drawing_ahead(self, map=map):
         """Meanwhile, on a GPU, a thread draws the batches of this run, one ahead; on the CPU nobody does."""
-        batches, size = self.batches, self.model_config["vision_cfg"]["image_size"]
+        mine, size = self.mine, self.model_config["vision_cfg"]["image_size"]
         if self.device == "cpu":
             yield
             return
+        shape = self.config.batch_size // self.ranks.size, 3, size, size
         try:
-            with Prefetch(batches, (self.config.batch_size, 3, size, size), self.step, self.config.steps, map) as ahead:
-                self.batches = ahead
+            with Prefetch(mine, shape, self.step, self.config.steps, map) as ahead:
+                self.mine = ahead
                 yield
         finally:
-            self.batches = batches
+            self.mine = mine
 
     def evaluate(self, evaluation):
-        """Ask the averaged model; the scores go into the log. Returns them as a sentence."""
+        """Ask the averaged model, on rank 0; the scores go into the log. Returns them as a sentence."""
+        return self.ranks.first(lambda: self.scores(evaluation))
+
+    def scores(self, evaluation):
+        """What `evaluate` does on rank 0."""
         scores = evaluate(self.model(), evaluation)
         name = scores.pop("name")
-        self.log.add({"step": self.step} | {f"eval/{name}/{key}": value for key, value in scores.items()})
+        self.folder.log.add({"step": self.step} | {f"eval/{name}/{key}": value for key, value in scores.items()})
         top1, top5, prompts1, prompts5 = (scores[key] for key in ("top1", "top5", "ensemble_top1", "ensemble_top5"))
         return (
             f"step {self.step}: {name}: top-1 {top1:.1%}, top-5 {top5:.1%}; with prompts {prompts1:.1%}, "
@@ -222,27 +224,21 @@ class Run:
         """Write out/model.safetensors; returns the model."""
         clip = self.model()
         try:
-            save(clip, self.out / "model.safetensors")
+            self.ranks.first(lambda: save(clip, self.out / "model.safetensors"))
         except OSError as error:
             whole = f"{self.out / 'last.safetensors'} is whole: --resume writes the model again."
             raise OSError(f"{error} {whole}") from None
         return clip
 
-    def close(self):
-        """Let other runs into the folder."""
-        self.lock.release()
-
     def checkpoint(self):
         """Write out/last.safetensors; a kill at any moment leaves the old file or the new one, whole."""
+        check_alike(self.ranks, {"their parameters": crc32(to_device(self.params.vector, "cpu"))})
         state = self.optimizer.state() | (self.scaler.state() if self.scaler else {})
-        state = to_device(state | {"count": np.array(self.step)}, "cpu")
-        write_arrays(self.out / "last.safetensors", state, self.identity)
+        self.folder.write(to_device(state | {"count": np.array(self.step)}, "cpu"))
         self.saved = self.step
 
-    def restore(self, path):
-        """Go on from a checkpoint. Raises ValueError where it is of another run."""
-        state, identity = read_arrays(path)
-        check_same_run(path, identity, self.identity)
+    def restore(self, state):
+        """Go on from the arrays of a checkpoint. Raises ValueError where they are of another model."""
         there = {name: self.to_device(array) for name, array in state.items() if name != "count"}
         self.optimizer.restore(there | {"count": state["count"]})
         if self.scaler:

@@ -5,9 +5,61 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..checkpoints import read_arrays, write_arrays
 from .config import TrainConfig
+from .start import keep_start
 
 FILES = ("last.safetensors", "model.safetensors", "start.safetensors", "log.jsonl")
+
+
+class RunFolder:
+    """The folder of a run, which rank 0 alone reads and writes, and whose errors all ranks raise.
+
+    out: Path; ranks: `Ranks` or `ALONE`; identity: {"config", "data", maybe "from"}, what tells one run from another.
+    """
+
+    def __init__(self, out, ranks, identity):
+        self.out, self.ranks, self.identity = out, ranks, identity
+        self.last, self.lock, self.log = out / "last.safetensors", None, None
+
+    def begin(self, resume, start):
+        """Take the folder, and return the arrays that the last run left in it; None for a new run, or from a CLIP.
+
+        Raises ValueError as `Run` does.
+        """
+
+        def begin():
+            make_folder(self.out)
+            self.lock, state = lock_folder(self.out), None
+            if self.last.exists() and not resume:
+                raise ValueError(f"{self.out} holds a run already: go on with --resume, or choose another --out.")
+            if self.last.exists():
+                state, identity = read_arrays(self.last)
+                check_same_run(self.last, identity, self.identity)
+            else:
+                check_empty(self.out)
+                keep_start(self.out, start)
+            self.log = Log(self.out / "log.jsonl", int(state["count"]) if state else 0)
+            return state
+
+        return self.ranks.first(begin)
+
+    def note(self, row):
+        """Append a row to the log."""
+        self.ranks.first(lambda: self.log.add(row))
+
+    def rows(self):
+        """The rows of the log."""
+        return self.ranks.first(lambda: self.log.rows)
+
+    def write(self, state):
+        """Write the arrays to resume from."""
+        self.ranks.first(lambda: write_arrays(self.last, state, self.identity))
+
+    def close(self):
+        """Let other runs into the folder."""
+        if self.lock:
+            self.lock.release()
 
 
 def make_folder(out):

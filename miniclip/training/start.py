@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoints import load, save
+from ..data import TarSet
 from ..init import initialize, model_config
 from ..model import CLIP
 from ..tokenizer import Tokenizer
@@ -18,8 +19,9 @@ KEPT = "start.safetensors"
 
 
 def new_model(data, config):
-    """A CLIP that has learned nothing, and a tokenizer for the captions of a PictureSet."""
-    tokenizer = Tokenizer.train(texts_of(data), config.vocab_size)
+    """A CLIP that has learned nothing, and a tokenizer: for the captions of a PictureSet; for tars, CLIP's own."""
+    of_clip = isinstance(data, TarSet)
+    tokenizer = Tokenizer.clip() if of_clip else Tokenizer.train(texts_of(data), config.vocab_size)
     text = {"vocab_size": tokenizer.vocab_size, "context_length": config.context_length}
     described = model_config(config.model, **text)
     return CLIP(initialize(described, config.seed), described, tokenizer)

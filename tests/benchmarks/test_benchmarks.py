@@ -14,6 +14,7 @@ import numpy as np
 import profile_step
 import pytest
 import scaling
+import tars
 import tricks
 
 from miniclip.gpu import Prefetch
@@ -149,3 +150,9 @@ def test_gpu_without_a_card(monkeypatch, capsys):
             worker.ask(1, do="flops", name="b32-256")
     finally:
         worker.close()
+
+
+def test_tars(tmp_path):
+    path = tmp_path / "tars.json"
+    tars.main(["--quick", "--rounds", "1", "--json", str(path)])
+    assert json.loads(path.read_text())

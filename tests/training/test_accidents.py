@@ -34,12 +34,12 @@ def run(shapes, tmp_path):
         if run.step == 1:
             run.checkpoint()
     yield run
-    run.close()
+    run.folder.close()
 
 
 FULL = {
     "log.jsonl": (
-        lambda run: run.log.add({"step": 2, "loss": "1" * 200}),
+        lambda run: run.folder.log.add({"step": 2, "loss": "1" * 200}),
         "could not be written .File too large.; .*/last.safetensors is whole: go on from there with --resume[.]$",
     ),
     "last.safetensors": (Run.checkpoint, "could not be written .File too large.; what was there before is whole[.]$"),
@@ -60,7 +60,7 @@ def test_a_full_disk(shapes, once, tmp_path, run, name):
         write(run)
     after = contents(tmp_path)
     assert after.keys() == before.keys() and after["last.safetensors"] == before["last.safetensors"]
-    run.close()
+    run.folder.close()
     run_to_the_end(shapes, tmp_path, resume=True)
     found = contents(tmp_path)
     assert all(found[name] == contents(once[0])[name] for name in ("model.safetensors", "last.safetensors"))
@@ -85,8 +85,8 @@ def test_no_permission(shapes, tmp_path, run, name, monkeypatch):
 
 
 def test_the_log_of_a_run_that_goes_on(shapes, tmp_path, run):
-    run.log.add({"step": 1, "note": "x" * 200})
-    run.close()
+    run.folder.log.add({"step": 1, "note": "x" * 200})
+    run.folder.close()
     before = contents(tmp_path)
     with (
         files_no_larger_than(100),

@@ -113,7 +113,7 @@ def test_a_run_starts_with_the_model_that_it_was_given(shapes, start, tmp_path):
     assert [tokens.shape[1] for _, tokens in run.draw()] == [SMALL.context_length] * 3
     before = tree_map(np.copy, start.params)
     take_step(run)
-    run.close()
+    run.folder.close()
     assert all(
         same_bits(leaf, flatten(before)[name]) for name, leaf in flatten(start.params).items()
     )  # and not its own
@@ -128,7 +128,7 @@ def test_a_frozen_encoder_does_not_move_by_a_bit(shapes, start, tmp_path, encode
     run = Run(shapes[0], config, tmp_path, start=start)
     for _ in range(3):
         take_step(run)
-    run.close()
+    run.folder.close()
     for clip in (run.model(), run.model(averaged=False)):
         assert flatten(clip.params).keys() == flatten(start.params).keys()
         frozen, moved = branches(start, encoder), branches(start, other)
@@ -148,9 +148,9 @@ def test_it_goes_on_to_the_same_bits_without_what_it_started_from(shapes, start,
     run = Run(shapes[0], config, tmp_path / "again", start=start)
     take_step(run)
     take_step(run)
-    run.log.add(run.numbers)
+    run.folder.log.add(run.numbers)
     run.checkpoint()
-    run.close()
+    run.folder.close()
     rows = run_to_the_end(shapes, tmp_path / "again", config, resume=True, threads=1)
     assert without_timing(rows)[-1] == without_timing(expected)[-1]
     found, whole = contents(tmp_path / "again"), contents(tmp_path / "once")
@@ -226,7 +226,7 @@ def test_a_frozen_encoder_that_is_broken_is_named(shapes, start, tmp_path):
         np.errstate(all="ignore"),
     ):
         take_step(run)
-    run.close()
+    run.folder.close()
 
 
 def test_fewer_things_than_a_batch(shapes, tmp_path):

@@ -234,7 +234,7 @@ def test_a_run_of_the_former_version_goes_on(shapes, tmp_path):
     take_step(run)
     take_step(run)
     run.checkpoint()
-    run.close()
+    run.folder.close()
     state, identity = read_arrays(tmp_path / "former" / "last.safetensors")
     write_arrays(tmp_path / "former" / "last.safetensors", state, FORMER | {"recipe": recipe, "data": identity["data"]})
     rows = run_to_the_end(shapes, tmp_path / "former", config, resume=True)
@@ -256,7 +256,7 @@ def test_two_runs_do_not_write_into_one_folder(shapes, tmp_path):
         with pytest.raises(ValueError, match="another run is writing into .*choose another --out"):
             run_to_the_end(shapes, tmp_path, resume=resume)
     assert contents(tmp_path) == before
-    run.close()
+    run.folder.close()
     assert run_to_the_end(shapes, tmp_path, resume=True)[-1]["step"] == 6
 
 

@@ -5,6 +5,7 @@ import ctypes
 import functools
 from types import ModuleType, SimpleNamespace
 
+import nccl_double
 import numpy as np
 from cublas_double import PARAMETERS, Cublas
 
@@ -151,6 +152,7 @@ def modules():
         memory=memory,
         device=device,
         cublas=Blas(),
+        nccl=nccl_double,
         Device=Device,
         Event=Event,
         Stream=Stream,
