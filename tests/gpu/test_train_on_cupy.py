@@ -15,7 +15,7 @@ from runs import SMALL, run_to_the_end, some, without_timing
 from miniclip.checkpoints import read_arrays
 from miniclip.gpu import PRECISIONS, GradScaler
 from miniclip.init import MODELS
-from miniclip.training import Batches, Run, TrainingDiverged
+from miniclip.training import Batches, Run, TrainingDiverged, run, tiled_clip_loss
 from miniclip.tree import flatten
 
 pytestmark = pytest.mark.double
@@ -193,3 +193,13 @@ def test_no_thread_on_the_cpu(shapes, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Batches, "__call__", look_around)
     run_to_the_end(shapes, tmp_path, replace(SMALL, steps=2))
+
+
+def test_a_large_batch_is_trained_in_tiles(shapes, tmp_path, card, monkeypatch):
+    losses, tiled = [], []
+    monkeypatch.setattr(run, "tiled_clip_loss", lambda *a, **k: tiled.append(a) or tiled_clip_loss(*a, **k))
+    for large in (9, 8):  # a batch of 8 is not large, and is
+        monkeypatch.setattr(run, "LARGE", large)
+        rows = run_to_the_end(shapes, tmp_path / str(large), replace(SMALL, steps=1), device="gpu")
+        losses.append(rows[0]["loss"])
+    assert len(tiled) == 1 and losses[0] == pytest.approx(losses[1], rel=1e-5)

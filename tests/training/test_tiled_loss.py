@@ -2,18 +2,16 @@
 
 import math
 import tracemalloc
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from runs import SMALL, run_to_the_end
 
 from miniclip.gradcheck.contract import same_bits
 from miniclip.gradcheck.random_inputs import VIT
 from miniclip.loss import clip_loss, contrastive_loss
 from miniclip.train_step import loss_and_gradient
-from miniclip.training import run, tiled_clip_loss, tiled_contrastive_loss
+from miniclip.training import tiled_clip_loss, tiled_contrastive_loss
 from miniclip.training.tiled_loss import STRIP, cut, rows_of_a_tile
 from miniclip.tree import Flat
 
@@ -182,15 +180,6 @@ def test_a_step_of_micro_batches(inputs):
     assert losses[0] == pytest.approx(losses[1], rel=1e-13)
     assert np.abs(dense.vector).max() > 1e-3
     assert np.abs(tiled.vector - dense.vector).max() <= 1e-12 * np.abs(dense.vector).max()
-
-
-def test_a_large_batch_is_trained_in_tiles(shapes, tmp_path, monkeypatch):
-    losses, tiled = [], []
-    monkeypatch.setattr(run, "tiled_clip_loss", lambda *a, **k: tiled.append(a) or tiled_clip_loss(*a, **k))
-    for large in (9, 8):  # a batch of 8 is not large, and is
-        monkeypatch.setattr(run, "LARGE", large)
-        losses.append(run_to_the_end(shapes, tmp_path / str(large), replace(SMALL, steps=1))[0]["loss"])
-    assert len(tiled) == 1 and losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_what_does_not_fit_is_refused(normal):
