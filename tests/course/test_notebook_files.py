@@ -91,14 +91,19 @@ FAULTS = {  # cells -> what the sentence holds
 }
 
 
-@pytest.mark.parametrize("harm", RIGHT)
+def half_slow(names):
+    """Every second name is a parameter of the slow suite, and those that take seconds: each starts a process."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (n % 2 or name in LONG)) for n, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("harm", half_slow(RIGHT))
 def test_what_does_no_harm(harm, tmp_path):
     name, verdicts = grade_notebook(write_notebook(tmp_path / "mine.ipynb", *RIGHT[harm]))
     assert name == "01_one_slope" and verdicts[0] and verdicts[0].points == 2, verdicts[0]
     assert [verdict.stage for verdict in verdicts[1:]] == ["written"] * 3
 
 
-@pytest.mark.parametrize("fault", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in FAULTS])
+@pytest.mark.parametrize("fault", half_slow(FAULTS))
 def test_what_is_wrong_is_said(fault, tmp_path, monkeypatch):
     monkeypatch.setattr(process, "SECONDS_OF_A_CALL", 3)
     cells, words = FAULTS[fault]
