@@ -175,7 +175,7 @@ def test_parameters_that_no_loss_betrays(shapes, tmp_path, card, steps, named):
 
 
 def test_an_error_in_drawing_comes_as_itself(shapes, tmp_path, card, monkeypatch):
-    def broken(batches, step, map=map, call=Batches.__call__):
+    def broken(batches, step, map=map, part=(0, 1), call=Batches.__call__):
         if step == 4:
             raise ValueError("picture 7 has values that are not finite")
         return call(batches, step, map)
@@ -187,7 +187,7 @@ def test_an_error_in_drawing_comes_as_itself(shapes, tmp_path, card, monkeypatch
 
 
 def test_no_thread_on_the_cpu(shapes, tmp_path, monkeypatch):
-    def look_around(batches, step, map=map, call=Batches.__call__):
+    def look_around(batches, step, map=map, part=(0, 1), call=Batches.__call__):
         assert threading.current_thread() is threading.main_thread()
         return call(batches, step, map)
 
