@@ -1,5 +1,6 @@
 """The command line, for tests: run it, and read how it refuses."""
 
+import signal
 import subprocess
 import sys
 
@@ -40,3 +41,8 @@ def draw(path, colour, corner, size=(40, 36)):
     picture = Image.new("RGB", size, "white")
     ImageDraw.Draw(picture).rectangle([corner, corner, corner + 20, corner + 14], fill=colour)
     picture.save(path)
+
+
+def listen_to_ctrl_c():
+    """For a process that is about to be started: a shell has its background jobs ignore SIGINT, and they inherit it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

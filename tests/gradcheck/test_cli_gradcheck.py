@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import python
+from commands import listen_to_ctrl_c, python
 from PIL import Image
 
 from miniclip.cli import main
@@ -125,7 +125,8 @@ def test_a_process_that_is_ended_from_outside(capsys, monkeypatch):
 @pytest.mark.slow
 def test_ctrl_c_ends_all_processes_with_one_line():
     words = [sys.executable, "-u", "-m", "miniclip", "gradcheck"]
-    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    run = subprocess.Popen(words, **pipes, preexec_fn=listen_to_ctrl_c)
     while not run.stdout.readline().startswith("layer_norm"):
         assert run.poll() is None
     os.killpg(run.pid, signal.SIGINT)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import listen_to_ctrl_c
 from runs import contents, without_timing
 
 pytest.importorskip("mpi4py")
@@ -21,7 +22,7 @@ def begin(ranks, *words, **environment):
     """`python -m miniclip` on so many ranks."""
     words = [str(MPIRUN), "-n", str(ranks), sys.executable, "-m", "miniclip", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    return subprocess.Popen(words, env=os.environ | environment, **pipes)
+    return subprocess.Popen(words, env=os.environ | environment, preexec_fn=listen_to_ctrl_c, **pipes)
 
 
 def train(ranks, folder, out, *more):
@@ -102,6 +103,9 @@ def test_ctrl_c_ends_all(photos, tmp_path):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     assert finish(process, 60)[0] != 0
+    deadline = time.monotonic() + 20
+    while processes_of(out) and time.monotonic() < deadline:
+        time.sleep(0.2)
     assert not processes_of(out)
 
 
