@@ -1,6 +1,6 @@
 """The ranks of training/ranks.py with a graphics card each: what lies on the cards goes by NCCL, the rest by MPI.
 
-Rounding is promised here, not bits: NCCL chooses in which order it adds.
+Rounding is promised here, not bits: NCCL chooses in which order it adds. It has run on a double only.
 """
 
 import numpy as np
