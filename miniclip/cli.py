@@ -1,4 +1,4 @@
-"""The command line: python -m miniclip train | evaluate | search | classify | index | gradcheck."""
+"""The command line: python -m miniclip and one of the commands in commands/table.py."""
 
 import argparse
 import os

@@ -39,14 +39,7 @@ def clip_loss(image_features, text_features, logit_scale, positives=None):
     positives: the true entries of S where they are not the diagonal alone (see `true_entries`).
     Returns loss () and backward; backward() -> (d_image (N, E), d_text (N, E), d_logit_scale ()).
     """
-    z_image, z_text, to_features = unit_pairs(image_features, text_features)
-    loss, contrastive = contrastive_loss(z_image, z_text, logit_scale, positives)
-
-    def backward():
-        d_image, d_text, d_logit_scale = contrastive()
-        return *to_features(d_image, d_text), d_logit_scale
-
-    return loss, backward
+    return from_features(contrastive_loss, image_features, text_features, logit_scale, positives)
 
 
 @takes("z_image (N, E), z_text (N, E), logit_scale ()")
@@ -136,6 +129,21 @@ def siglip_loss(image_features, text_features, logit_scale, logit_bias):
         g = -sign * wrong / n
         d_image, d_text = to_features(scale * (g @ z_text), scale * (g.T @ z_image))
         return d_image, d_text, (g * similarity).sum(), g.sum()
+
+    return loss, backward
+
+
+def from_features(loss_on_sphere, image_features, text_features, *more):
+    """A loss of embeddings on the unit sphere, taken of features of any length, and its way back to these.
+
+    loss_on_sphere(z_image, z_text, *more) -> loss and a backward like that of `contrastive_loss`.
+    """
+    z_image, z_text, to_features = unit_pairs(image_features, text_features)
+    loss, backward_to_sphere = loss_on_sphere(z_image, z_text, *more)
+
+    def backward():
+        d_image, d_text, d_logit_scale = backward_to_sphere()
+        return *to_features(d_image, d_text), d_logit_scale
 
     return loss, backward
 

@@ -4,7 +4,7 @@ import json
 import math
 
 from .asking import LOADING, WHICH, load_model
-from .evaluate import compare
+from .evaluate import compare, seed_of
 from .train import USUAL_SIZE
 
 EXAMS = "fluent", "game-icons"  # styles to which nothing is fitted: a test holds them against the catalogue
@@ -95,13 +95,6 @@ def questions(clip, source, style, exam=False):
     names = list(dict.fromkeys([*evaluations[0].names, *(texts[0] for texts in data.captions if data.named)]))
     cosines = to_device(clip.encode_image(pictures) @ clip.encode_text(names).T, "cpu")
     return pictures, cosines.astype(float), answer
-
-
-def seed_of(about):
-    """The seed of a model's training, which decides which pictures of a folder it did not see; 0 where it says none."""
-    config = about.get("config", about.get("recipe"))
-    seed = config.get("seed") if isinstance(config, dict) else None
-    return seed if isinstance(seed, int) and seed >= 0 else 0
 
 
 def pictures_of_nothing(count, size, seed=0):

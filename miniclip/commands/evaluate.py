@@ -26,13 +26,9 @@ def run_evaluate(options):
 
     clip = load_model(options.checkpoint, options)
     name = options.data or remembered(clip.about)
-    # The seed decides which pictures of a folder training did not see.
-    config = clip.about.get("config", clip.about.get("recipe"))
-    seed = config.get("seed") if isinstance(config, dict) else None
-    seed = seed if isinstance(seed, int) and seed >= 0 else 0
     side = clip.config["vision_cfg"]["image_size"]
     size = side if side > USUAL_SIZE else None  # as in training
-    data, evaluations = load_data(name, size, seed=seed, hold_out_style=options.hold_out)
+    data, evaluations = load_data(name, size, seed=seed_of(clip.about), hold_out_style=options.hold_out)
     if options.image_size is None:  # pictures of another size have another fingerprint
         compare(clip.about, name, data, given=options.data is not None)
     if not evaluations:
@@ -86,3 +82,10 @@ def compare(about, name, data, given):
     trained = str(about.get("data", ""))[:200]
     other = f"{trained}, as it was then" if trained == name else trained
     warnings.warn(f"these are not the pictures it was trained on, and it may have seen some of them: {other}")
+
+
+def seed_of(about):
+    """The seed of a model's training, which decides which pictures of a folder it did not see; 0 where it says none."""
+    config = about.get("config", about.get("recipe"))
+    seed = config.get("seed") if isinstance(config, dict) else None
+    return seed if isinstance(seed, int) and seed >= 0 else 0

@@ -53,6 +53,7 @@ def is_plain(dtype):
 
 
 def type_name(node):
+    """What a sequence is called in a message: "tuple" or "list"."""
     return "tuple" if isinstance(node, tuple) else "list"
 
 
@@ -81,6 +82,7 @@ class Bytes:
         self.data, self.start = data, start
 
     def take(self, node):
+        """The next array of the bytes, or the number it stands for. Raises BadMessage for what holds no numbers."""
         dtype, shape = np.dtype(str(node["array"])), tuple(map(int, node["shape"]))
         if not is_plain(dtype) or min(shape, default=0) < 0:
             raise BadMessage("an array of no numbers")
@@ -90,6 +92,7 @@ class Bytes:
 
 
 def plain_tree(node, arrays, handle):
+    """The tree that a node of a message describes: arrays out of `arrays`, a `Bytes`, and functions by `handle`."""
     kind, value = next(iter(node.items()))
     if kind == "dict":
         return {key: plain_tree(part, arrays, handle) for key, part in value}

@@ -55,6 +55,7 @@ def known_mistake(exercise, function, points):
 
 
 def is_like(exercise, function, mistake, points):
+    """Whether the function answers as a `Mistake` does at all points; no, where either raises."""
     try:
         for args in points:
             found, like = function(*copy.deepcopy(args)), mistake.function(*copy.deepcopy(args))
@@ -85,4 +86,5 @@ def differs_inside(case, function, seed=0):
 
 
 def is_float(leaf):
+    """Whether a leaf is an array of floating-point numbers."""
     return getattr(leaf, "dtype", np.dtype(int)).kind == "f"

@@ -82,6 +82,7 @@ def end_with(parent):
 
 
 def name_of(function):
+    """What a function is called, cut where it is long: the name is the student's."""
     return str(getattr(function, "__name__", type(function).__name__))[:80]
 
 
@@ -95,6 +96,7 @@ def parameters(function):
 
 
 def first_line(error):
+    """The first line of an exception's text, cut where it is long; "" where it has none."""
     try:
         return (str(error).strip().splitlines() or [""])[0][:300]
     except Exception:  # a class of the student's

@@ -61,6 +61,7 @@ def print_table(path, name, verdicts):
 
 
 def write_csv(found):
+    """All notebooks as one table, a row for each exercise."""
     table = csv.DictWriter(sys.stdout, COLUMNS, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
     for one in found:

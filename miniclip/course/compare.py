@@ -30,6 +30,7 @@ def differs(found, wanted, tolerance, name="y", floor=0.0):
 
 
 def differs_in_parts(found, wanted, tolerance, name, floor):
+    """How a sequence of parts differs from the wanted one, as `differs` says it; "" where it does not."""
     if not isinstance(found, (tuple, list)) or len(found) != len(wanted):
         what = f"{len(found)} parts" if isinstance(found, (tuple, list)) else kind_of(found)
         return (
@@ -89,5 +90,6 @@ def kind_of(value):
 
 
 def short(value):
+    """A value as text, cut where it is long."""
     text = repr(value)
     return text if len(text) < 60 else f"{text[:57]}…"

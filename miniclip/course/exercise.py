@@ -111,6 +111,7 @@ class Notebook:
         return self.enter(reference, points, False, {"draw": draw} | fields)
 
     def enter(self, reference, points, is_layer, fields):
+        """Enter an `Exercise` under its name. Raises ValueError where there is one of that name."""
         name = fields.pop("name", reference.__name__)
         if name in BY_NAME:
             raise ValueError(f"there are two exercises {name!r}.")
@@ -153,6 +154,7 @@ def exercise(name):
     found = find_exercise(name)
 
     def enter(function):
+        """Enter an `Exercise` under its name. Raises ValueError where there is one of that name."""
         if function is found.reference:
             return function
         if not inspect.isfunction(function):

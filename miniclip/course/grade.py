@@ -60,6 +60,7 @@ class Grading:
         self.digits = 15
 
     def run(self):
+        """All stages, one after the other. Raises Stop at the first that fails."""
         self.check_signature()
         self.check_whose()
         for args in self.points.values():
@@ -77,6 +78,7 @@ class Grading:
         return self.praise()
 
     def praise(self):
+        """The sentence on a right answer: at how many points, and to how many digits."""
         traps = f" and {len(self.traps)} trap{'s' * (len(self.traps) > 1)}" if self.traps else ""
         digits = f", its gradients to {self.digits} digits" if self.exercise.is_layer else ""
         inside = f", and inside: {self.exercise.inside}" if self.exercise.inside else ""

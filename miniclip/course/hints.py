@@ -95,4 +95,5 @@ def folded_hints(exercise):
 
 
 def folded(summary, text):
+    """Markdown that shows the summary, and the text only when that is clicked."""
     return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"

@@ -143,6 +143,7 @@ class Watch:
         self.codes, self.used = set(map(place_of, codes)), set()
 
     def look(self, frame, event, argument):
+        """What Python calls at every call while this watches: note which of the functions it was."""
         if event == "call" and place_of(frame.f_code) in self.codes:
             self.used.add(frame.f_code.co_name)
 

@@ -74,6 +74,7 @@ class StudentNotebook:
         return exercise in answers or not answers and node.name == exercise
 
     def why_missing(self, exercise):
+        """Why no cell defines an exercise: one sentence."""
         for text, error in self.broken:
             if re.search(rf"exercise\(\s*['\"]{re.escape(exercise)}['\"]|def {re.escape(exercise)}\(", text):
                 return f"its cell is no Python that can be read: {error.msg}, line {error.lineno} of the cell."

@@ -25,12 +25,14 @@ class SizedInputs(RandomInputs):
         self.lengths, self.scale, self.count = lengths, scale, 0
 
     def length(self, axis):
+        """The length of an axis: the next of those given, or drawn."""
         if self.lengths is None or axis in BOUNDED:
             return super().length(axis)
         self.count += 1
         return self.lengths[(self.count - 1) % len(self.lengths)]
 
     def normal(self, *shape, scale=1.0):
+        """Standard normal numbers, times the scale of this point."""
         return super().normal(*shape, scale=scale * self.scale)
 
 
@@ -54,6 +56,7 @@ def arguments(exercise, r):
 
 
 def as_arguments(drawn):
+    """What a draw returned, as a tuple of arguments."""
     return drawn if isinstance(drawn, tuple) else (drawn,)
 
 
@@ -63,6 +66,7 @@ def describe(names, args):
 
 
 def in_words(value):
+    """An argument in words: an array's shape, a number, a name."""
     if isinstance(value, np.ndarray) and value.ndim:
         return str(value.shape)
     if isinstance(value, (dict, list, tuple)):

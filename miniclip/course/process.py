@@ -57,6 +57,7 @@ class StudentProcess:
         self.close()
 
     def close(self):
+        """End the student's process, and let go of its pipes."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -109,6 +110,7 @@ class StudentProcess:
         return "it ended its process: does it call exit, or take too much memory?"
 
     def fail(self, why):
+        """End the process for a reason, which `Ended` carries."""
         self.failure = why
         self.process.kill()
         raise Ended(why)

@@ -28,6 +28,7 @@ class Slice:
         self.defines[function.name] = function
 
     def code(self):
+        """The function and all that it needs, as text, in an order that runs."""
         for node in self.stars:
             self.lines.append(ast.unparse(node))
         self.enter(self.function)
@@ -46,6 +47,7 @@ class Slice:
             self.need(name)
 
     def need(self, name):
+        """Enter the statement that defines a name, if one does."""
         if name in self.defines:
             self.enter(self.defines[name])
 
@@ -92,6 +94,7 @@ def globals_of(code):
 
 
 def is_exercise(decorator):
+    """Whether a decorator is the course's, @exercise("name")."""
     return isinstance(decorator, ast.Call) and last_name(decorator.func) == "exercise"
 
 
@@ -137,6 +140,7 @@ def is_stub(node):
 
 
 def is_text(node):
+    """Whether a statement is a text alone, as a docstring is."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 

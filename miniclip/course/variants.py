@@ -77,10 +77,12 @@ def stub(exercise):
 
 
 def text_cell(text):
+    """A cell of Markdown, as a notebook holds it."""
     return {"cell_type": "markdown", "metadata": {}, "source": text}
 
 
 def code_cell(text):
+    """A cell of code without output, as a notebook holds it."""
     return {"cell_type": "code", "metadata": {}, "source": text, "outputs": [], "execution_count": None}
 
 
@@ -101,4 +103,5 @@ def variants_of(notebook, student=None):
 
 
 def answered_in(named):
+    """The variants of which a notebook holds an answer, by the names that it uses."""
     return [one for one in exercises_of(VARIANTS) if one.name in named]

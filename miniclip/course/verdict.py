@@ -37,10 +37,12 @@ class Verdict:
 
     @property
     def is_written(self):
+        """Whether there was anything to grade."""
         return self.stage != "written"
 
     @property
     def points(self):
+        """Points given: the share of the stage that was reached."""
         return round(STAGES[self.stage] * self.of, 2)
 
     def __str__(self):

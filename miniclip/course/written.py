@@ -14,6 +14,7 @@ def is_unwritten(function):
 
 
 def is_stub(code):
+    """Whether code, or a function in it, does nothing yet."""
     inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
     named = [one for one in inner if not one.co_name.startswith("<")]  # no lambda, no comprehension
     return is_idle(code) or any(map(is_stub, named))

@@ -21,7 +21,7 @@ bits do not depend on how many ranks there are, where that is a power of two, no
 import numpy as np
 
 from ..backend import ALONE, add_up, array_module
-from ..loss import true_entries, unit_pairs
+from ..loss import from_features, true_entries
 from ..tree import to_device
 from .tiled_loss import LARGEST, cut
 
@@ -33,14 +33,9 @@ def gathered_clip_loss(image_features, text_features, logit_scale, positives=Non
     Returns loss () of the whole batch and backward; backward() -> (d_image (n, E), d_text (n, E), and this rank's part
     of d_logit_scale ()). Raises ValueError as `clip_loss` does.
     """
-    z_image, z_text, to_features = unit_pairs(image_features, text_features)
-    loss, contrastive = gathered_contrastive_loss(z_image, z_text, logit_scale, positives, ranks, tiles, map)
-
-    def backward():
-        d_image, d_text, d_logit_scale = contrastive()
-        return *to_features(d_image, d_text), d_logit_scale
-
-    return loss, backward
+    return from_features(
+        gathered_contrastive_loss, image_features, text_features, logit_scale, positives, ranks, tiles, map
+    )
 
 
 def gathered_contrastive_loss(z_image, z_text, logit_scale, positives=None, ranks=ALONE, tiles=1, map=map):
@@ -53,16 +48,18 @@ def gathered_contrastive_loss(z_image, z_text, logit_scale, positives=None, rank
     true = true_entries(total, positives if positives is None else positives[::-1], z_text)
     texts = Side(z_text, ranks.gather(z_image), scale, mine, true, tiles)
     tasks = [(side, tile) for side in (images, texts) for tile in side.tiles]
-    sums = list(map(lambda task: task[0].sums(task[1]), tasks))  # (t, 3) of each tile
-    sums = xp.concatenate([xp.concatenate(sums[: len(images.tiles)]), xp.concatenate(sums[len(images.tiles) :])], 1)
-    r, r_sum, r_true, c, c_sum, c_true = ranks.gather(sums).T
+
+    def of_both(f):  # f(side, tile) of all tiles, joined for each side
+        found = list(map(lambda task: f(*task), tasks))
+        return xp.concatenate(found[: len(images.tiles)]), xp.concatenate(found[len(images.tiles) :])
+
+    r, r_sum, r_true, c, c_sum, c_true = ranks.gather(xp.concatenate(of_both(Side.sums), 1)).T
+    images.mine, images.theirs = (r.real, r_sum), (c.real, c_sum)
+    texts.mine, texts.theirs = images.theirs, images.mine
     loss = (xp.log(r_sum) - r_true).sum() / (2 * total) + (xp.log(c_sum) - c_true).sum() / (2 * total)
 
     def backward():
-        of_images, of_texts = (r, r_sum), (c, c_sum)
-        both = {id(images): (of_images, of_texts), id(texts): (of_texts, of_images)}
-        grads = list(map(lambda task: task[0].gradient(task[1], *both[id(task[0])]), tasks))
-        d_image, d_text = xp.concatenate(grads[: len(images.tiles)]), xp.concatenate(grads[len(images.tiles) :])
+        d_image, d_text = of_both(Side.gradient)
         parts = ((z_image[tile] * d_image[tile]).sum() for tile in images.tiles)  # Σ G∘S of its rows
         return d_image, d_text, add_up(parts, len(images.tiles))
 
@@ -73,8 +70,11 @@ class Side:
     """This rank's rows of S, seen from one side: its images against all texts, or its texts against all images.
 
     z (n, E), others (N, E), scale (); start: which of the N its first row is; true: as `true_entries`, by row, of this
-    side; tiles: how many to cut the rows into.
+    side; tiles: how many to cut the rows into. mine, theirs: the largest scores and the sums, (N,) each, of all rows of
+    this side and of the other, once they are gathered.
     """
+
+    mine = theirs = None
 
     def __init__(self, z, others, scale, start, true, tiles):
         self.z, self.others, self.scale, self.start = z, others, scale, start
@@ -103,16 +103,15 @@ class Side:
             self.held[tile.start] = s
         return xp.stack([largest.astype(s.dtype), xp.exp(s - largest[:, None]).sum(1), true], 1)
 
-    def gradient(self, tile, mine, theirs):
-        """s G Z of a tile's rows (t, E). mine, theirs: largest scores and sums of this side and of the other, (N,)."""
+    def gradient(self, tile):
+        """s G Z of a tile's rows (t, E)."""
         held = (self.held or {}).pop(tile.start, None)
         s = self.scores(tile) if held is None else held
-        xp = array_module(s)
-        (largest, total), (other_largest, other_total) = mine, theirs
-        own = slice(self.start + tile.start, self.start + tile.stop)
-        g = xp.exp(s - largest[own, None].real)
+        xp, own = array_module(s), slice(self.start + tile.start, self.start + tile.stop)
+        (largest, total), (other_largest, other_total) = self.mine, self.theirs
+        g = xp.exp(s - largest[own, None])
         g *= 1 / total[own, None]
-        s -= other_largest.real
+        s -= other_largest
         xp.exp(s, out=s)
         s *= 1 / other_total
         g += s

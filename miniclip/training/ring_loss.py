@@ -15,20 +15,13 @@ import math
 import numpy as np
 
 from ..backend import ALONE, array_module
-from ..loss import true_entries, unit_pairs
+from ..loss import from_features, true_entries
 from ..tree import to_device
 
 
 def ring_clip_loss(image_features, text_features, logit_scale, positives=None, ranks=ALONE, **_):
     """`loss.clip_loss` of all ranks' pairs, from this rank's, (n, E) of each kind; see `gathered_clip_loss`."""
-    z_image, z_text, to_features = unit_pairs(image_features, text_features)
-    loss, contrastive = ring_contrastive_loss(z_image, z_text, logit_scale, positives, ranks)
-
-    def backward():
-        d_image, d_text, d_logit_scale = contrastive()
-        return *to_features(d_image, d_text), d_logit_scale
-
-    return loss, backward
+    return from_features(ring_contrastive_loss, image_features, text_features, logit_scale, positives, ranks)
 
 
 def ring_contrastive_loss(z_image, z_text, logit_scale, positives=None, ranks=ALONE):

@@ -25,7 +25,7 @@ import math
 import numpy as np
 
 from ..backend import array_module
-from ..loss import true_entries, unit_pairs
+from ..loss import from_features, true_entries
 from ..tree import to_device
 
 LARGEST = 1 << 25  # numbers in a tile whose rows are not given
@@ -40,14 +40,7 @@ def tiled_clip_loss(image_features, text_features, logit_scale, tile=None, posit
     Returns loss () and backward; backward() -> (d_image (N, E), d_text (N, E), d_logit_scale ()).
     Raises ValueError when the shapes do not pair up, or tile is less than 1.
     """
-    z_image, z_text, to_features = unit_pairs(image_features, text_features)
-    loss, contrastive = tiled_contrastive_loss(z_image, z_text, logit_scale, tile, positives)
-
-    def backward():
-        d_image, d_text, d_logit_scale = contrastive()
-        return *to_features(d_image, d_text), d_logit_scale
-
-    return loss, backward
+    return from_features(tiled_contrastive_loss, image_features, text_features, logit_scale, tile, positives)
 
 
 def tiled_contrastive_loss(z_image, z_text, logit_scale, tile=None, positives=None):

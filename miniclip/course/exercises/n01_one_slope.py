@@ -5,6 +5,7 @@ import numpy as np
 from ...gradcheck import central, complex_step, richardson
 from ...layers import gelu, l2_normalize, softmax
 from ..exercise import Mistake, Notebook
+from . import formulas
 
 slope = Notebook("01_one_slope")
 
@@ -13,22 +14,27 @@ slope = Notebook("01_one_slope")
 
 
 def softplus(t):
-    return np.log(1 + np.exp(1 + t))
+    """A walk along the softplus, from 1."""
+    return formulas.softplus(1 + t)
 
 
 def fifth_power(t):
+    """A walk along the fifth power, from 0.7."""
     return (0.7 + t) ** 5
 
 
 def wave(t):
+    """A walk along a sine that grows."""
     return np.exp(t) * np.sin(2 * t + 0.3)
 
 
 def quotient(t):
+    """A walk along a quotient of two polynomials."""
     return (1 + t) / (2 + t * t)
 
 
 def three_at_once(t):
+    """A walk of three numbers at once: t -> (3,)."""
     return np.array([1.0, 2.0, -0.5]) / (1 + np.exp(np.array([0.1, -1.0, 2.0]) + t))
 
 
@@ -64,6 +70,7 @@ slope.function(
 
 
 def richardson_of_two(y, h):
+    """Richardson's slope of two differences alone, at h and h/2: h² is cancelled, and h⁴ is not."""
     return (4 * central(y, h / 2) - central(y, h)) / 3
 
 
@@ -153,19 +160,23 @@ def two_sides(layer, x, c, u):
 
 
 def running_sum(x):
+    """The sum of all numbers so far along each row, x (..., D) -> y like x, backward."""
     return np.cumsum(x, -1), lambda dy: np.cumsum(dy[..., ::-1], -1)[..., ::-1]
 
 
 def running_sum_not_turned(x):
+    """The running sum, whose backward runs from the left, as forward does: it is to run from the right."""
     return np.cumsum(x, -1), lambda dy: np.cumsum(dy, -1)
 
 
 def softmax_without_its_sum(x):
+    """Softmax, in whose backward the sum Σ dy ∘ y is missing."""
     y = softmax(x)[0]
     return y, lambda dy: y * dy
 
 
 def sphere_without_its_length(x):
+    """The unit sphere, whose backward does not divide by the length of x."""
     y = l2_normalize(x)[0]
     return y, lambda dy: dy - y * (dy * y).sum(-1, keepdims=True)
 
@@ -174,6 +185,7 @@ LAYERS = (running_sum, running_sum_not_turned, softmax_without_its_sum, sphere_w
 
 
 def layer_and_directions(r, n, d):
+    """One of the layers, and x, c and u (N, D)."""
     return LAYERS[r.integer(0, len(LAYERS) - 1)], r.normal(n, d), r.normal(n, d), r.normal(n, d)
 
 
@@ -189,6 +201,7 @@ def sides(walk, given, pulled, along, of=np.sum, step=1e-30):
 
 
 def backward_twice(layer, x, c, u):
+    """A wrong `two_sides`: both come from backward."""
     return (two_sides(layer, x, c, u)[1],) * 2
 
 

@@ -4,11 +4,13 @@ import numpy as np
 
 from ...layers import embedding, gelu, linear, quick_gelu, relu, sum_by_id
 from ..exercise import Mistake, Notebook
+from .formulas import sigmoid
 
 layers = Notebook("02_layers")
 
 
 def symmetric(x, weight, bias=None):
+    """The same arguments, with weight + weightᵀ in the place of a square weight (M, K)."""
     return x, (weight + weight.T if weight.shape[0] == weight.shape[1] else weight), bias
 
 
@@ -94,6 +96,7 @@ layers.layer(
 
 
 def with_a_zero(r):
+    """Random numbers (3, 4), of which one is 0."""
     x = r.normal(3, 4)
     x[1, 2] = 0
     return x
@@ -125,10 +128,6 @@ layers.layer(
     hints=("Two cases: x above 0, and x below. What is the slope in each?", "dx = dy where x > 0, else 0."),
     inside="whole model (ResNet)",
 )
-
-
-def sigmoid(x):
-    return 0.5 * (1 + np.tanh(0.5 * x))
 
 
 layers.layer(

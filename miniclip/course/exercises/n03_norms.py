@@ -4,6 +4,7 @@ import numpy as np
 
 from ...layers import l2_normalize, layer_norm, softmax
 from ..exercise import Mistake, Notebook
+from .formulas import unit
 
 norms = Notebook("03_norms")
 
@@ -14,6 +15,7 @@ def masked(r):
 
 
 def e_to_the_x(x, axis=-1):
+    """Softmax with one sum over all rows, and without the largest taken away."""
     return np.exp(x) / np.exp(x).sum()
 
 
@@ -53,6 +55,7 @@ norms.layer(
 
 
 def normalised(x, deviation, weight, bias):
+    """x (..., D) less its mean, over a deviation that is given, then weight and bias (D,)."""
     return (x - x.mean(-1, keepdims=True)) / deviation * weight + bias
 
 
@@ -122,6 +125,7 @@ norms.layer(
 
 
 def rows_of_zeros(r):
+    """Rows (3, 4), the middle one of zeros."""
     x = r.normal(3, 4)
     x[1] = 0
     return x
@@ -142,7 +146,7 @@ norms.layer(
         "long rows": lambda r: 1e6 * r.normal(3, 4),
     },
     forward_only=("a row of zeros",),
-    blind={"rows that have length 1": lambda x, *eps: (x / np.sqrt((x * x).sum(-1, keepdims=True)), *eps)},
+    blind={"rows that have length 1": lambda x, *eps: (unit(x), *eps)},
     mistakes=(
         Mistake(
             "sqrt",

@@ -15,6 +15,7 @@ def cut(x, order, heads, turn):
 
 
 def joined(y):
+    """Heads side by side: (N, H, T, d) -> (N, T, H d)."""
     return y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], -1)
 
 
@@ -129,4 +130,5 @@ attention.layer(
 
 
 def one_pixel(p):
+    """The parameters of a pool with the positions of the mean and of one pixel alone."""
     return p | {"positional_embedding": p["positional_embedding"][:2]}

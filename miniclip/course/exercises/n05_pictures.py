@@ -20,10 +20,12 @@ def convolve(x, weight, stride=1):
 
 
 def turned(weight):
+    """A kernel (O, C, kh, kw) turned by 180°."""
     return weight[:, :, ::-1, ::-1]
 
 
 def symmetric(weight):
+    """A kernel (O, C, kh, kw) that is the same when it is turned by 180°."""
     return weight + turned(weight)
 
 

@@ -8,6 +8,7 @@ from .n05_pictures import WEIGHT_HINT, mistakes_of_a_kernel, pictures, symmetric
 
 
 def patches_to_scatter(r, n, h, w, c, kh, kw):
+    """Patches of pictures (N, H, W, C), stride and padding drawn as well."""
     stride, padding = r.integer(1, 2), r.integer(0, 1)
     return some_patches(r, (n, h, w, c), kh, kw, stride, padding)
 
@@ -143,6 +144,7 @@ pictures.function(
 
 
 def convolution(r, n, h, w, c, m, kh, kw):
+    """Pictures (N, H, W, C), kernel and bias of M outputs, stride and padding."""
     return r.normal(n, h, w, c), *r.dense(m, c, kh, kw).values(), r.integer(1, 2), r.integer(0, 1)
 
 

@@ -56,6 +56,7 @@ pictures.layer(
 
 
 def batch(r, n, h, w, c, training=True):
+    """Pictures (N, H, W, C), the four arrays (C,) of a batch norm, and whether it is in training."""
     return r.normal(n, h, w, c) + 1, *r.batch_norm(c).values(), training
 
 
@@ -72,10 +73,12 @@ def normalised_over(axes, ddof=0, root=np.sqrt, inside=True):
 
 
 def plain(x, weight, bias, *more):
+    """The same arguments, with γ = 1 and β = 0."""
     return x, np.ones_like(weight), np.zeros_like(bias), *more
 
 
 def in_use(x, weight, bias, running_mean, running_var, training=False, *eps):
+    """The same arguments, with training=False."""
     return x, weight, bias, running_mean, running_var, False, *eps
 
 

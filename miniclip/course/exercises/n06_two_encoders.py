@@ -74,6 +74,7 @@ encoders.layer(
 
 
 def a_block(r, n, t, heads):
+    """x (N, T, WIDTH), the parameters of a block, the number of heads, and a causal mask (T, T)."""
     return r.normal(n, t, WIDTH), r.block(WIDTH), heads, causal_mask(t, np, np.float64)
 
 
@@ -89,10 +90,12 @@ def block_of(first, second):
 
 
 def pre(x, f, norm):
+    """The right first half of a block: x and what f, the attention, says of the normalised x."""
     return x + f(norm(x))
 
 
 def pre_mlp(x, x1, f, norm):
+    """The right second half of a block: x1 and what f, the MLP, says of the normalised x1."""
     return x1 + f(norm(x1))
 
 

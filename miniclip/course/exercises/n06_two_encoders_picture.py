@@ -30,11 +30,13 @@ def picture_tokens(images, p):
 
 
 def some_pictures(r, n, h, w, d):
+    """Pictures of h × w patches, 2 or 3 pixels wide, and parameters of width D."""
     patch = r.integer(2, 3)
     return of_size(r, n, h, w, d, patch)
 
 
 def of_size(r, n, h, w, d, patch):
+    """Pictures (N, 3, h · patch, w · patch), and parameters of width D."""
     p = {"conv1": {"weight": r.weight(d, 3, patch, patch)}, "class_embedding": r.normal(d)}
     return r.normal(n, 3, h * patch, w * patch), p | {"positional_embedding": r.normal(1 + h * w, d)}
 
@@ -53,11 +55,13 @@ def tokens_as(put, patches=None):
 
 
 def right_patches(images, weight):
+    """The patches as they should be: images (N, 3, S, S'), weight (D, 3, P, P) -> (N, patches, D)."""
     y = conv2d(images.transpose(0, 2, 3, 1), weight, stride=weight.shape[-1])[0]
     return y.reshape(len(images), -1, y.shape[-1])
 
 
 def columns_first(images, weight):
+    """The patches in a wrong order: down the columns."""
     y = conv2d(images.transpose(0, 2, 3, 1), weight, stride=weight.shape[-1])[0].swapaxes(1, 2)
     return y.reshape(len(images), -1, y.shape[-1])
 
@@ -71,6 +75,7 @@ def channels_last_kernel(images, weight):
 
 
 def joined(first, patches, positions):
+    """The right x: the class, then the patches, and the positions added."""
     return np.concatenate([first, patches], 1) + positions
 
 

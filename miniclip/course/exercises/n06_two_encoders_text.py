@@ -23,6 +23,7 @@ def read_at_end(x, tokens, end_token):
 
 
 def some_texts(r, n, t, d):
+    """x (N, T, D), ids (N, T) with an end token in each row, and the id of the end token."""
     end = r.integer(3, 9)  # of ids up to 11: rarely the largest
     tokens = r.rng.integers(0, 12, (n, t))
     tokens[np.arange(n), r.rng.integers(0, t, n)] = end

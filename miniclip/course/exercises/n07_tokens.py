@@ -31,6 +31,7 @@ def counted(words, times, key, weight=lambda n: n, pairs=lambda word: zip(word, 
 
 
 def smallest(counts, pair):
+    """The right key for min: the most common pair first, then the smallest."""
     return -counts[pair], pair
 
 
@@ -45,6 +46,7 @@ def apart(word):
 
 
 def in_one_row(words, times):
+    """A wrong most_common_pair: all words written in one row, each of them once."""
     return counted([[i for word in words for i in word]], [1], smallest)
 
 
@@ -134,10 +136,12 @@ def merge_first(ids, pair, new):
 
 
 def from_the_right(ids, pair, new):
+    """A wrong merge: it goes from the right."""
     return merge(ids[::-1], pair[::-1], new)[::-1]
 
 
 def overlapping(ids, pair, new):
+    """A wrong merge: a token that has been merged is used again."""
     return [new if found == pair else found[0] for found in zip(ids, ids[1:])] + ids[-1:]
 
 
@@ -151,6 +155,7 @@ def one_left(ids, pair, new):
 
 
 def last_lost(ids, pair, new):
+    """A wrong merge: the last token is lost."""
     merged, k = [], 0
     while k < len(ids) - 1:
         found = (ids[k], ids[k + 1]) == pair
@@ -160,6 +165,7 @@ def last_lost(ids, pair, new):
 
 
 def either_order(ids, pair, new):
+    """A wrong merge: (b, a) counts as (a, b)."""
     merged = []
     for i in ids:
         if merged and {merged[-1], i} == set(pair) and (merged[-1] != i or pair[0] == pair[1]):

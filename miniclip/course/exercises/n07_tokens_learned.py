@@ -34,6 +34,7 @@ def learned(frequency, most, choose=most_common_pair, least=2, join=merge):
 
 
 def frequencies(r, n):
+    """{word: how often}, of small words."""
     return {word: r.integer(1, 6) for word in small_words(r, 2 * n + 4, "ugh", 7)}
 
 
@@ -114,6 +115,7 @@ def as_pairs(lines):
 
 
 def a_word_and_merges(r, n, m):
+    """The ids of a word, and merges that were learned of other words."""
     pairs = as_pairs(learn_merges(frequencies(r, n + 2), 8 + 4 * m))
     return spell("".join("ugh"[r.integer(0, 2)] for _ in range(8 + 2 * n))), pairs
 
@@ -142,12 +144,14 @@ def longest_first(ids, merges):
 
 
 def replay(ids, merges, join, first=len(BASE)):
+    """All merges in turn, by a way to join and from a first id that may be wrong."""
     for n, pair in enumerate(merges):
         ids = join(ids, pair, first + n)
     return ids
 
 
 def encode_backwards(ids, merges):
+    """A wrong encode: the merges are replayed from the last to the first."""
     for n, pair in reversed(list(enumerate(merges))):
         ids = merge(ids, pair, len(BASE) + n)
     return ids

@@ -5,21 +5,16 @@ import numpy as np
 from ... import loss
 from ...training import tiled_clip_loss, tiled_contrastive_loss
 from ..exercise import Mistake, Notebook
+from . import formulas
+from .formulas import plain_log_sum_exp, softmax
 
 heart = Notebook("08_heart")
 
 
 def log_sum_exp(x, axis=-1):
     """ln Σ exp(x) along an axis; backward(dy) -> dx. The largest goes out first: its exponential may be too large."""
-    largest = x.real.max(axis, keepdims=True)
-    e = np.exp(x - largest)
-    total = e.sum(axis, keepdims=True)
-    y = (np.log(total) + largest).squeeze(axis)
-    return y, lambda dy: np.expand_dims(dy, axis) * (e / total)
-
-
-def by_hand(x, axis=-1):
-    return np.log(np.exp(x).sum(axis))
+    y, p = formulas.log_sum_exp(x, axis), softmax(x, axis)
+    return y, lambda dy: np.expand_dims(dy, axis) * p
 
 
 heart.layer(
@@ -37,20 +32,24 @@ heart.layer(
         Mistake(
             "wrong axis",
             "the sum runs over the whole array; each row has its own.",
-            lambda x, axis=-1: by_hand(x, None),
+            lambda x, axis=-1: plain_log_sum_exp(x, None),
         ),
-        Mistake("wrong axis", "the sum runs over the first axis.", lambda x, axis=-1: by_hand(x, 0)),
+        Mistake("wrong axis", "the sum runs over the first axis.", lambda x, axis=-1: plain_log_sum_exp(x, 0)),
         Mistake("N", "the mean is taken, and not the sum.", lambda x, axis=-1: np.log(np.exp(x).mean(axis))),
         Mistake(
             "largest",
             "the largest number was taken away, and never added again.",
-            lambda x, axis=-1: by_hand(x - x.max(axis, keepdims=True), axis),
+            lambda x, axis=-1: plain_log_sum_exp(x - x.max(axis, keepdims=True), axis),
         ),
-        Mistake("traps", "the exponential of a large score is infinite: take the largest of its row away.", by_hand),
+        Mistake(
+            "traps",
+            "the exponential of a large score is infinite: take the largest of its row away.",
+            plain_log_sum_exp,
+        ),
         Mistake(
             "traps",
             "the largest number of all was taken away; each row has its own.",
-            lambda x, axis=-1: x.max() + by_hand(x - x.max(), axis),
+            lambda x, axis=-1: x.max() + plain_log_sum_exp(x - x.max(), axis),
         ),
         Mistake(
             "wrong axis", "it runs along the last axis, whichever was asked for.", lambda x, axis=-1: log_sum_exp(x)[0]
@@ -87,14 +86,9 @@ heart.layer(
 # ------------------------------------------------------------------------------------------ the two cross-entropies
 
 
-def soft(s, axis):
-    e = np.exp(s - s.max(axis, keepdims=True))
-    return e / e.sum(axis, keepdims=True)
-
-
 def surprise(s, axis, eps=0):
     """−ln of the probability of each true pair."""
-    return -np.log(np.diag(soft(s, axis)) + eps)
+    return -np.log(np.diag(softmax(s, axis)) + eps)
 
 
 def halves(s, eps=0):
@@ -103,11 +97,13 @@ def halves(s, eps=0):
 
 
 def without_shift(s):
+    """The loss by plain exponentials: of large scores they are infinite."""
     e = np.exp(s)
     return -np.log(np.diag(e / e.sum(1, keepdims=True)) * np.diag(e / e.sum(0, keepdims=True))).mean() / 2
 
 
 def same_for_texts_and_pictures(s):
+    """Scores (N, N) made symmetric, as the arguments."""
     return ((s + s.T) / 2,)
 
 
@@ -151,12 +147,12 @@ heart.layer(
         Mistake(
             "missing term",
             "the score of the true pair is not subtracted.",
-            lambda s: (by_hand(s, 0) + by_hand(s, 1)).mean() / 2,
+            lambda s: (plain_log_sum_exp(s, 0) + plain_log_sum_exp(s, 1)).mean() / 2,
         ),
         Mistake(
             "2",
             "the score of the true pair counts in the rows and in the columns: it is subtracted twice.",
-            lambda s: (by_hand(s, 0) + by_hand(s, 1) - np.diag(s)).mean() / 2,
+            lambda s: (plain_log_sum_exp(s, 0) + plain_log_sum_exp(s, 1) - np.diag(s)).mean() / 2,
         ),
         Mistake("traps", "the exponential of a large score is infinite.", without_shift),
         Mistake("traps", "a probability may be 0 to the computer, and its logarithm is −∞.", halves),

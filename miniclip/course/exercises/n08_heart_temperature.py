@@ -5,6 +5,7 @@ import numpy as np
 from ... import loss
 from ...training import tiled_clip_loss, tiled_contrastive_loss
 from ..exercise import Mistake
+from .formulas import unit
 from .n08_heart import halves, heart
 
 # ------------------------------------------------------------------------------------------ the temperature
@@ -15,6 +16,7 @@ from .n08_heart import halves, heart
 
 
 def scale(r):
+    """A moderate logit_scale ()."""
     return np.array(r.rng.uniform(0.3, 1.4))
 
 
@@ -22,10 +24,6 @@ def strangers(r, n, e):
     """Unit rows of pictures, and of texts each of which is near the picture of the one before it."""
     z = r.unit(n, e)
     return z, unit(np.roll(z, 1, 0) + 0.3 * r.normal(n, e))
-
-
-def unit(x):
-    return x / np.sqrt((x * x).sum(-1, keepdims=True))
 
 
 heart.layer(
@@ -87,6 +85,7 @@ heart.layer(
 
 
 def at_length_one(image, text, scale):
+    """The same arguments, with features (N, E) of length 1."""
     return unit(image), unit(text), scale
 
 

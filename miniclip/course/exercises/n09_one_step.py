@@ -19,6 +19,7 @@ def schedule(before=None, after=None):
 
 
 def cosine(turn):
+    """Half a cosine from 1 down to 0: turn(step, steps, warmup) -> the share of the way."""
     return lambda step, steps, warmup: 0.5 * (1 + math.cos(math.pi * turn(step, steps, warmup)))
 
 

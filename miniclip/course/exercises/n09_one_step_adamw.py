@@ -22,6 +22,7 @@ def state(r, *shape):
 
 
 def draw_adamw(r, n, d):
+    """All ten arguments: arrays (N, D), t, the rate, both β, ε and the decay."""
     uniform = lambda low, high: float(r.rng.uniform(low, high))
     m, v = state(r, n, d)
     rates = uniform(0.05, 0.2), uniform(0.7, 0.9), uniform(0.95, 0.99), uniform(0.001, 0.1), uniform(0.1, 0.4)
@@ -51,10 +52,12 @@ def wrong_adamw(
 
 
 def one(b, t):
+    """No correction: m and v as they are."""
     return 1
 
 
 def no_decay(theta, move, lr, decay):
+    """The step without weight decay."""
     return theta - lr * move
 
 

@@ -14,10 +14,12 @@ def clip_gradient(gradient, largest):
 
 
 def norm_of(gradient):
+    """The length of {name: array}, over all arrays together."""
     return np.sqrt(sum((g * g).sum() for g in gradient.values()))
 
 
 def draw_clip(r, n, d):
+    """A gradient of three arrays, and a bound that is mostly below its length."""
     gradient = {"weight": r.normal(n, d), "bias": 0.2 * r.normal(d), "logit_scale": np.array(3.0 * r.rng.normal())}
     return gradient, float(r.rng.uniform(0.1, 1.2) * norm_of(gradient))
 
@@ -33,19 +35,23 @@ def scaled(by, norm=norm_of):
 
 
 def at_most(norm, largest):
+    """The right factor: never above 1."""
     return min(1.0, largest / norm)
 
 
 def each_alone(gradient, largest):
+    """A wrong clip_gradient: each array is clipped by itself."""
     clipped = {name: g * at_most(np.sqrt((g * g).sum()), largest) for name, g in gradient.items()}
     return clipped, norm_of(gradient)
 
 
 def each_number(gradient, largest):
+    """A wrong clip_gradient: each number is cut off at ± largest."""
     return {name: np.clip(g, -largest, largest) for name, g in gradient.items()}, norm_of(gradient)
 
 
 def norm_afterwards(gradient, largest):
+    """A wrong clip_gradient: it returns the length that the gradient has afterwards."""
     clipped = clip_gradient(gradient, largest)[0]
     return clipped, norm_of(clipped)
 

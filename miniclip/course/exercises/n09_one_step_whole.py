@@ -24,6 +24,7 @@ def one_step(params, gradient, m, v, t, lr, decay=0.2, largest=1.0):
 
 
 def draw_step(r, n, d):
+    """Parameters, gradient, m and v of three arrays each, t, the rate, the decay, and the bound of the length."""
     shapes = {"weight": (n, d), "bias": (d,), "logit_scale": ()}
     params = {
         name: r.normal(*shape) if shape else np.array(4.6 - 0.1 * r.rng.random()) for name, shape in shapes.items()
@@ -36,16 +37,19 @@ def draw_step(r, n, d):
 
 
 def zeros_like(params):
+    """{name: zeros} of the shapes of the parameters."""
     return {name: np.zeros_like(theta) for name, theta in params.items()}
 
 
 def at_the_bound(r):
+    """A first step from logit_scale = ln 100, with a gradient that leads down from it."""
     params = {"weight": r.normal(2, 3), "bias": r.normal(3), "logit_scale": np.array(math.log(100))}
     gradient = {"weight": r.normal(2, 3), "bias": r.normal(3), "logit_scale": np.array(0.7)}
     return params, gradient, zeros_like(params), zeros_like(params), 1, 0.1
 
 
 def first_of_all(r):
+    """A first step: m and v are zeros."""
     params, gradient, *_ = draw_step(r, 3, 4)
     return params, gradient, zeros_like(params), zeros_like(params), 1, 1e-3
 

@@ -27,6 +27,7 @@ def averaged(kept):
 
 
 def two_trees(r, n, d):
+    """Two dicts of three parameters: weight (N, D), bias (D,), logit_scale ()."""
     return tuple({"weight": r.normal(n, d), "bias": r.normal(d), "logit_scale": r.normal()} for _ in range(2))
 
 
@@ -110,6 +111,7 @@ def a_run(r, t, until, n=2, d=3):
 
 
 def draw_run(r, n, d):
+    """A run that has taken some steps, and is to take two to four more."""
     t = r.integer(3, 9)
     return a_run(r, t, t + r.integer(2, 4), n, d)
 

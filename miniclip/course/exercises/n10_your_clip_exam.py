@@ -14,10 +14,12 @@ def top_k_accuracy(image_features, text_features, answer, k=1):
 
 
 def cosines(image_features, text_features):
+    """The cosines (M, K) of pictures (M, E) and names (K, E)."""
     return l2_normalize(image_features)[0] @ l2_normalize(text_features)[0].T
 
 
 def within(scores, answer, k):
+    """The share of rows of scores (M, K) where fewer than k others are as high as the right one, answer (M,)."""
     right = np.take_along_axis(scores, answer[:, None], axis=1)
     others = np.ones(scores.shape, bool)
     np.put_along_axis(others, answer[:, None], False, axis=1)
@@ -31,6 +33,7 @@ def scored(scores=cosines, share=within):
 
 
 def draw_exam(r, n, m, d):
+    """Pictures near their names, names of very different lengths, the answers, and k."""
     count = m + 4
     lengths = np.exp(r.rng.normal(0, 1, (count, 1)))
     names = r.normal(count, d + 1)

@@ -71,6 +71,7 @@ def interval(right, draws, level=0.95):
 
 
 def draw_answers(r, n, d):
+    """Answers (N,) of 0 and 1, draws (B, N) of question numbers, and a level."""
     count = 8 * n + d
     right = (r.rng.random(count) < r.rng.uniform(0.3, 0.8)).astype(float)
     draws = r.rng.integers(0, count, (60 + n, count))
@@ -88,15 +89,18 @@ def between(low, high):
 
 
 def of_the_answers(right, draws, level=0.95):
+    """A wrong interval: the quantiles of single answers."""
     return tuple(float(bound) for bound in np.quantile(right[draws], [(1 - level) / 2, (1 + level) / 2]))
 
 
 def of_the_questions(right, draws, level=0.95):
+    """A wrong interval: the means run over the draws."""
     means = right[draws].mean(0)
     return tuple(float(bound) for bound in np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
 
 
 def by_deviation(right, draws, level=0.95):
+    """A wrong interval: 1.96 deviations to both sides, whatever the level."""
     means = right[draws].mean(1)
     return float(means.mean() - 1.96 * means.std()), float(means.mean() + 1.96 * means.std())
 

@@ -20,24 +20,29 @@ def draw_scores(r, n, d):
 
 
 def collapsed(r):
+    """Scores (4, 6) that are all the same, and the right ones."""
     return np.full((4, 6), 0.7), np.eye(4, 6, dtype=bool)
 
 
 def nearly_collapsed(r):
+    """Scores (4, 6) that differ by 1e-8, and the right ones."""
     scores, right = collapsed(r)
     return scores + 1e-8 * r.normal(4, 6), right
 
 
 def several_right(r):
+    """Scores (5, 8), and as right ones the three highest of each row."""
     scores = r.normal(5, 8)
     return scores, scores > np.sort(scores)[:, -4:-3]
 
 
 def only_right(r):
+    """Scores (2, 3), all of them right."""
     return r.normal(2, 3), np.ones((2, 3), bool)
 
 
 def best_of(scores, right):
+    """The score of the best right candidate of each row, (N, M) -> (N, 1)."""
     return np.where(right, scores, -np.inf).max(1, keepdims=True)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from ...evaluation import probe_loss
 from ..exercise import Mistake
+from .formulas import softmax
 from .n11_zero_shot import exam
 
 # ------------------------------------------------------------------------------------------ reliability
@@ -22,6 +23,7 @@ def reliability(confidence, right, bins):
 
 
 def draw_confidence(r, n, d):
+    """Confidences (N,), whether each answer is right (N,), and a number of parts that does not divide N."""
     bins = 2 + n % 4
     count = 3 * bins * (1 + d % 3) + 1 + r.integer(0, bins - 2)  # so that the parts are not of one size
     confidence = r.rng.random(count) ** 0.5
@@ -29,6 +31,8 @@ def draw_confidence(r, n, d):
 
 
 def wrong_reliability(order=lambda confidence, right: np.argsort(confidence, kind="stable"), error=None):
+    """A wrong `reliability`: another order of the answers, or another error(gaps, sizes)."""
+
     def wrong(confidence, right, bins):
         parts = np.array_split(order(confidence, right), bins)
         sure = np.array([confidence[part].mean() for part in parts])
@@ -42,11 +46,13 @@ def wrong_reliability(order=lambda confidence, right: np.argsort(confidence, kin
 
 
 def exchanged(confidence, right, bins):
+    """A wrong `reliability`: confidence and share change places."""
     sure, share, error = reliability(confidence, right, bins)
     return share, sure, error
 
 
 def of_equal_width(confidence, right, bins):
+    """A wrong `reliability`: parts of equal width, and not of equal size."""
     number = np.minimum((confidence * bins).astype(int), bins - 1)
     size = np.array([(number == k).sum() for k in range(bins)])
     sure, share = (np.array([x[number == k].mean() for k in range(bins)]) for x in (confidence, right))
@@ -114,6 +120,7 @@ exam.function(
 
 
 def draw_probe(r, n, k, d):
+    """w (K, D + 1) with the bias last, x (N, D), y (N,) and l2."""
     n, k = n + 2, k + 1
     return r.normal(k, d + 1, scale=0.5), r.normal(n, d), r.rng.integers(0, k, n), float(r.rng.uniform(0.05, 0.5))
 
@@ -129,9 +136,7 @@ def wrong_probe(
     """A wrong `probe_loss`, one of whose parts is another."""
 
     def wrong(w, x, y, l2):
-        z = x @ w[:, :-1].T + w[:, -1]
-        z = z - z.max(1, keepdims=True)
-        p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+        p = softmax(x @ w[:, :-1].T + w[:, -1])
         rows = np.arange(len(x))
         dz = p.copy()
         dz[rows, y] -= true

@@ -3,12 +3,9 @@
 import numpy as np
 
 from ..exercise import Mistake, Notebook
+from .formulas import unit
 
 beyond = Notebook("12_beyond_the_batch")
-
-
-def unit(x):
-    return x / np.sqrt((x * x).sum(-1, keepdims=True))
 
 
 def strangers(r, n, e):
@@ -37,10 +34,13 @@ def draw_columns(r, n, k):
 
 
 def nothing_yet(r):
+    """Four columns of which nothing is known: largest −∞, total 0."""
     return np.full(4, -np.inf), np.zeros(4), r.normal(3, 4)
 
 
 def column_high(height):
+    """r -> columns whose scores, old and new, are about `height`."""
+
     def draw(r):
         largest, total, scores = draw_columns(r, 3, 4)
         return largest + height, total, scores + height
@@ -49,11 +49,13 @@ def column_high(height):
 
 
 def far_below(r):
+    """Columns whose new scores are far below the old."""
     largest, total, scores = draw_columns(r, 3, 4)
     return largest, total, scores - 1000
 
 
 def far_above(r):
+    """Columns whose new scores are far above the old."""
     largest, total, scores = draw_columns(r, 3, 4)
     return largest, total, scores + 1000
 
@@ -69,14 +71,17 @@ def with_shift(shift, keep):
 
 
 def right_shift(largest, now, scores):
+    """What is to be taken away from the new scores: the largest of all so far."""
     return now
 
 
 def right_keep(largest, now):
+    """The right factor for what was there."""
     return np.exp(largest - now)
 
 
 def by_rows(largest, total, scores):
+    """A wrong `running_sum`: along the rows."""
     now = np.maximum(largest.max(), scores.max(1))
     return now, np.exp(scores - now[:, None]).sum(1)
 

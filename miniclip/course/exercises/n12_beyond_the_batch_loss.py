@@ -5,10 +5,13 @@ import numpy as np
 from ...loss import clip_loss, contrastive_loss, symmetric_cross_entropy
 from ...training import tiled_clip_loss, tiled_contrastive_loss
 from ..exercise import Mistake
+from .formulas import plain_log_sum_exp
 from .n12_beyond_the_batch import beyond, strangers
 
 
 def draw_pairs(tile, scale=None):
+    """(r, n, e) -> pairs of at least three, logit_scale, drawn where it is not given, and the tile."""
+
     def draw(r, n, e):
         return *strangers(r, n + 2, e), np.array(r.rng.uniform(0.3, 1.4) if scale is None else scale), tile
 
@@ -16,6 +19,7 @@ def draw_pairs(tile, scale=None):
 
 
 def trap_of(n, tile, scale=None):
+    """r -> n pairs in tiles of `tile` rows."""
     return lambda r: draw_pairs(tile, scale)(r, n - 2, 4)
 
 
@@ -27,7 +31,7 @@ def wrong_loss(total=None, truth=None, tiles=None):
         size = tile or n
         s = np.exp(logit_scale) * z_image @ z_text.T
         starts = list(range(0, n, size))[: tiles(n, size) if tiles else None]
-        rows, columns = np.log(np.exp(s).sum(1)), np.log(np.exp(s).sum(0))
+        rows, columns = plain_log_sum_exp(s, 1), plain_log_sum_exp(s, 0)
         true = np.concatenate([(truth or right_truth)(s, start, size) for start in starts])
         rows = rows[: len(true)]
         return (total or (lambda r, c, t, s, n, starts, size: (r.sum() + c.sum() - 2 * t.sum()) / (2 * n)))(
@@ -38,19 +42,23 @@ def wrong_loss(total=None, truth=None, tiles=None):
 
 
 def right_truth(s, start, size):
+    """The scores of the true pairs of a tile, of S (N, N)."""
     return np.diagonal(s)[start : start + size]
 
 
 def columns_of_tiles(r, c, t, s, n, starts, size):
-    columns = sum(np.log(np.exp(s[start : start + size]).sum(0)).sum() for start in starts)
+    """A wrong total: the columns are summed within each tile."""
+    columns = sum(plain_log_sum_exp(s[start : start + size], 0).sum() for start in starts)
     return (r.sum() + columns - 2 * t.sum()) / (2 * n)
 
 
 def columns_of_the_last(r, c, t, s, n, starts, size):
-    return (r.sum() + np.log(np.exp(s[starts[-1] :]).sum(0)).sum() - 2 * t.sum()) / (2 * n)
+    """A wrong total: the columns of the last tile alone."""
+    return (r.sum() + plain_log_sum_exp(s[starts[-1] :], 0).sum() - 2 * t.sum()) / (2 * n)
 
 
 def shifted(r, c, t, s, n, starts, size):
+    """A wrong total: the largest of each row and column is taken away, and never added again."""
     return (r.sum() - s.max(1).sum() + c.sum() - s.max(0).sum() - 2 * t.sum()) / (2 * n)
 
 

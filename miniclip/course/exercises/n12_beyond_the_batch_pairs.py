@@ -4,7 +4,8 @@ import numpy as np
 
 from ...loss import siglip_loss
 from ..exercise import Mistake
-from .n12_beyond_the_batch import beyond, strangers, unit
+from .formulas import sigmoid, unit
+from .n12_beyond_the_batch import beyond, strangers
 
 # ------------------------------------------------------------------------------------------ SigLIP's loss
 
@@ -18,6 +19,7 @@ def draw_features(r, n, e):
 
 
 def with_scale_and_bias(n, scale, bias):
+    """r -> n pairs of features, with this scale and this bias."""
     return lambda r: (*draw_features(r, n, 4)[:2], np.array(scale), np.array(bias))
 
 
@@ -72,9 +74,7 @@ beyond.layer(
             "logit_scale is a logarithm: the cosines are multiplied by its exponential.",
             wrong_siglip(score=lambda c, t, b: t * c + b),
         ),
-        Mistake(
-            "slope", "log(1 + exp(−m)) is due, and not the sigmoid.", wrong_siglip(each=lambda m: 1 / (1 + np.exp(-m)))
-        ),
+        Mistake("slope", "log(1 + exp(−m)) is due, and not the sigmoid.", wrong_siglip(each=sigmoid)),
         Mistake("projection", "the features are not put on the sphere.", wrong_siglip(normal=lambda x: x)),
     ),
     kinds={

@@ -8,6 +8,7 @@ formula: this is for marks.
 import numpy as np
 
 from ..exercise import VARIANTS, Mistake, Notebook
+from .formulas import sigmoid, unit
 
 variants = Notebook(VARIANTS)
 
@@ -15,10 +16,6 @@ variants = Notebook(VARIANTS)
 def enter(reference, points, **fields):
     """Enter a variant: its backward pass is proven by the forward pass alone."""
     variants.layer(reference, points=points, has_backward=False, **fields)
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
 
 
 def gelu_tanh(x):
@@ -30,6 +27,7 @@ def gelu_tanh(x):
 
 
 def tanh_form(scale=np.sqrt(2 / np.pi), cubic=0.044715, half=0.5):
+    """A wrong gelu_tanh, one of whose constants is another."""
     return lambda x: half * x * (1 + np.tanh(scale * (x + cubic * x * x * x)))
 
 
@@ -91,6 +89,7 @@ def swiglu(x, weight, bias):
 
 
 def wrong_gate(gate):
+    """A wrong swiglu: gate(a, g) -> y."""
     return lambda x, weight, bias: gate(*np.split(x @ weight.T + bias, 2, axis=-1))
 
 
@@ -127,14 +126,7 @@ enter(
     draw=lambda r, n, m, k: (r.normal(n, k), r.normal(m, k), r.normal(m), r.normal(m)),
     sizes=("drawn", "drawn again", "drawn once more", "square", "long"),
     traps={"long directions": lambda r: (r.normal(2, 3), 1e3 * r.normal(4, 3), r.normal(4), r.normal(4))},
-    blind={
-        "directions of length 1": lambda x, v, length, bias: (
-            x,
-            v / np.sqrt((v * v).sum(-1, keepdims=True)),
-            length,
-            bias,
-        )
-    },
+    blind={"directions of length 1": lambda x, v, length, bias: (x, unit(v), length, bias)},
     mistakes=(
         Mistake(
             "sqrt",

@@ -75,6 +75,7 @@ def normalised(x, groups, axes, eps, aside=False):
 
 
 def wrong_groups(axes, aside=False):
+    """A wrong group_norm: statistics over other axes, or groups of channels that do not stand side by side."""
     return lambda x, w, b, groups, eps=1e-5: normalised(x, groups, axes, eps, aside) * w + b
 
 

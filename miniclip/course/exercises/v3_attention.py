@@ -3,12 +3,8 @@
 import numpy as np
 
 from ..exercise import Mistake
+from .formulas import softmax, unit
 from .v1_activations import enter
-
-
-def softmax_of(scores):
-    e = np.exp(scores - scores.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
 
 
 def biased_attention(q, k, v, bias):
@@ -17,7 +13,7 @@ def biased_attention(q, k, v, bias):
     q, k, v (N, H, T, D), bias (H, T, T). y = softmax(q kᵀ / √D + bias) v, the softmax over the keys. Returns y like q
     and backward(dy) -> dq, dk, dv, dbias (H, T, T).
     """
-    return softmax_of(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]) + bias) @ v
+    return softmax(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]) + bias) @ v
 
 
 enter(
@@ -30,22 +26,20 @@ enter(
         Mistake(
             "missing term",
             "the bias is missing.",
-            lambda q, k, v, bias: softmax_of(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])) @ v,
+            lambda q, k, v, bias: softmax(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])) @ v,
         ),
         Mistake(
-            "√d",
-            "the scores are not divided by √D.",
-            lambda q, k, v, bias: softmax_of(q @ k.swapaxes(-1, -2) + bias) @ v,
+            "√d", "the scores are not divided by √D.", lambda q, k, v, bias: softmax(q @ k.swapaxes(-1, -2) + bias) @ v
         ),
         Mistake(
             "1/√d",
             "the bias is divided by √D as well.",
-            lambda q, k, v, bias: softmax_of((q @ k.swapaxes(-1, -2) + bias) / np.sqrt(q.shape[-1])) @ v,
+            lambda q, k, v, bias: softmax((q @ k.swapaxes(-1, -2) + bias) / np.sqrt(q.shape[-1])) @ v,
         ),
         Mistake(
             "shortcut",
             "the bias is added after the softmax.",
-            lambda q, k, v, bias: (softmax_of(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])) + bias) @ v,
+            lambda q, k, v, bias: (softmax(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])) + bias) @ v,
         ),
     ),
     hints=(
@@ -55,17 +49,13 @@ enter(
 )
 
 
-def on_the_sphere(x):
-    return x / np.sqrt((x * x).sum(-1, keepdims=True))
-
-
 def cosine_scores(q, k, scale):
     """Scores of attention as cosines: queries and keys are put on the unit sphere, and each head has its scale.
 
     q, k (N, H, T, D), scale (H,). scores = scale · (q/|q|) (k/|k|)ᵀ (N, H, T, T), the lengths along the last axis.
     Returns scores and backward(dscores) -> dq, dk, dscale (H,).
     """
-    return scale[:, None, None] * (on_the_sphere(q) @ on_the_sphere(k).swapaxes(-1, -2))
+    return scale[:, None, None] * (unit(q) @ unit(k).swapaxes(-1, -2))
 
 
 enter(
@@ -74,7 +64,7 @@ enter(
     draw=lambda r, n, heads, t, d: (r.normal(n, heads, t, d), r.normal(n, heads, t, d), r.normal(heads)),
     sizes=("drawn", "drawn again", "drawn once more", "square", "large numbers"),
     traps={"one token": lambda r: (r.normal(2, 3, 1, 4), r.normal(2, 3, 1, 4), r.normal(3))},
-    blind={"queries and keys of length 1": lambda q, k, scale: (on_the_sphere(q), on_the_sphere(k), scale)},
+    blind={"queries and keys of length 1": lambda q, k, scale: (unit(q), unit(k), scale)},
     mistakes=(
         Mistake(
             "missing term",
@@ -84,19 +74,13 @@ enter(
         Mistake(
             "missing term",
             "the keys are not put on the sphere.",
-            lambda q, k, s: s[:, None, None] * (on_the_sphere(q) @ k.swapaxes(-1, -2)),
+            lambda q, k, s: s[:, None, None] * (unit(q) @ k.swapaxes(-1, -2)),
         ),
-        Mistake(
-            "factor",
-            "the scale of the head is missing.",
-            lambda q, k, s: on_the_sphere(q) @ on_the_sphere(k).swapaxes(-1, -2),
-        ),
+        Mistake("factor", "the scale of the head is missing.", lambda q, k, s: unit(q) @ unit(k).swapaxes(-1, -2)),
         Mistake(
             "√d",
             "cosines need no 1/√D.",
-            lambda q, k, s: (
-                s[:, None, None] * (on_the_sphere(q) @ on_the_sphere(k).swapaxes(-1, -2)) / np.sqrt(q.shape[-1])
-            ),
+            lambda q, k, s: s[:, None, None] * (unit(q) @ unit(k).swapaxes(-1, -2)) / np.sqrt(q.shape[-1]),
         ),
     ),
     hints=(

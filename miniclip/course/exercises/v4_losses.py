@@ -3,12 +3,8 @@
 import numpy as np
 
 from ..exercise import Mistake
+from .formulas import log_sum_exp
 from .v1_activations import enter
-
-
-def log_sum_exp(s):
-    m = s.max(-1, keepdims=True)
-    return (m + np.log(np.exp(s - m).sum(-1, keepdims=True)))[..., 0]
 
 
 def without_diagonal(s):
@@ -31,6 +27,7 @@ def hard_negative_loss(scores, beta=1.0):
 
 
 def plain_cross_entropy(scores, beta=1.0):
+    """The loss with all wrong answers alike: beta is not used."""
     return (log_sum_exp(scores) - np.diagonal(scores)).mean()
 
 
@@ -74,6 +71,7 @@ def focal_loss(scores, gamma=2.0):
 
 
 def wrong_focus(loss):
+    """A wrong focal_loss: loss(ln p of the rows, gamma)."""
     return lambda s, gamma=2.0: loss(np.diagonal(s) - log_sum_exp(s), gamma)
 
 

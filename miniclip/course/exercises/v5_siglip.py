@@ -3,11 +3,8 @@
 import numpy as np
 
 from ..exercise import Mistake
+from .formulas import softplus
 from .v1_activations import enter
-
-
-def softplus(x):
-    return np.where(x > 0, x, 0) + np.log(1 + np.exp(np.where(x > 0, -x, x)))
 
 
 def siglip_by_class(z_image, z_text, classes, logit_scale, logit_bias):
@@ -22,6 +19,7 @@ def siglip_by_class(z_image, z_text, classes, logit_scale, logit_bias):
 
 
 def siglip(z_image, z_text, temperatures, logit_bias, sign=-1.0):
+    """SigLIP's loss with a temperature for each column (N,), or another shape that fits (N, N)."""
     s = temperatures * (z_image @ z_text.T) + logit_bias
     return softplus(sign * s * (2 * np.eye(len(s)) - 1)).sum() / len(s)
 
