@@ -79,18 +79,21 @@ def processes_of(out):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_a_rank_that_is_killed_ends_all_and_the_run_goes_on_with_others(photos, tmp_path):
-    out = tmp_path / "run"
-    process = train(2, photos, out, "--steps", 8, "--checkpoint-every", 1)
+    out, run = tmp_path / "run", ("--steps", 60, "--checkpoint-every", 5)
+    process = train(2, photos, out, *run)
     deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not (out.exists() and (out / "log.jsonl").exists()):
-        time.sleep(0.2)
-    time.sleep(1)
-    os.kill(processes_of(out)[-1], signal.SIGKILL)
-    assert finish(process, 30)[0] != 0
-    status, _, errors = finish(train(4, photos, out, "--steps", 8, "--checkpoint-every", 1, "--resume"))
+    log = out / "log.jsonl"
+    while time.monotonic() < deadline and not (log.exists() and log.stat().st_size):  # ten steps, and two checkpoints
+        time.sleep(0.05)
+    try:
+        os.kill(processes_of(out)[-1], signal.SIGKILL)
+    finally:
+        status = finish(process, 60)[0]
+    assert status != 0 and not (out / "model.safetensors").exists()
+    status, _, errors = finish(train(4, photos, out, *run, "--resume"))
     assert status == 0, errors
     other = tmp_path / "other"
-    status, _, errors = finish(train(1, photos, other, "--steps", 8, "--checkpoint-every", 1))
+    status, _, errors = finish(train(1, photos, other, *run))
     assert status == 0, errors
     assert contents(out)["model.safetensors"] == contents(other)["model.safetensors"]
 
