@@ -169,7 +169,7 @@ def work(side, name, steps, seed, style, threads, quick):
                 losses.append(loss)
                 drawing += drawn
             answer({"seconds": time.perf_counter() - start, "drawing": drawing, "losses": losses})
-        run.close()
+        run.folder.close()
 
 
 def race(workers, steps, evaluate_every=0):

@@ -118,4 +118,4 @@ def test_both_sides_train_the_same(shapes, tmp_path, model, descriptions):
     for name, leaf in flatten(ours.model().params).items():
         other = flatten(theirs.model().params)[name]
         assert np.linalg.norm(other - leaf) <= 2e-3 * np.linalg.norm(leaf) + 1e-3, name
-    ours.run.close()
+    ours.run.folder.close()
