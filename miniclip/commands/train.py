@@ -12,7 +12,8 @@ from .asking import LOADING
 # Of 5e-5, 2e-4 and 5e-4 the best for the model that ships; of CLIP's size, as in Goyal et al. 2023 (FLYP).
 FINE_TUNING_RATES = {0: 2e-4, 20_000_000: 1e-5}  # from so many parameters on
 USUAL_SIZE = 64  # of the pictures in pixels, for models that take no larger ones
-PRESETS = ("default", "full", "shapes", "vit")  # what there is: a test holds them against training, init and gpu
+# What there is: a test holds them against training, init and gpu.
+PRESETS = ("default", "full", "words", "shapes", "vit")
 MODELS = ("resnet-micro", "resnet-tiny", "resnet", "vit-tiny")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 OF_CHECKPOINT = tuple(flag for flag in LOADING if flag[0] != "--model")  # what else to say of --from
@@ -24,7 +25,8 @@ TRAIN = (  # flags of `train`: names, and what argparse takes
      "preprocessing: emoji, a file, a folder, or a name, as for evaluate"),
     ("--freeze", {"choices": ("image", "text")}, "with --from: keep the encoder of pictures, or of texts, as it is"),
     *OF_CHECKPOINT,
-    ("--preset", {"choices": PRESETS}, "a whole configuration (default: default, or shapes for shapes)"),
+    ("--preset", {"choices": PRESETS}, "a whole configuration (default: default, or shapes for shapes); words, with "
+     "--from, is a second stage that teaches the text encoder descriptions"),
     ("--model", {"choices": MODELS}, "the architecture, instead of the preset's"),
     ("--out", {}, "folder of the run (default: runs/<data>-<preset>, or runs/<data>-from-<checkpoint>)"),
     ("--resume", {"action": "store_true"}, "go on with the run in --out, to the same bits"),
@@ -34,8 +36,8 @@ TRAIN = (  # flags of `train`: names, and what argparse takes
     ("--micro-batch --shard", {"type": int}, "pairs embedded together, instead of the preset's"),
     ("--recompute", {"action": "store_true", "default": None}, "keep no activations but run micro-batches again: less "
      "memory, a third more time"),
-    ("--learning-rate", {"type": float}, "instead of the preset's or, with --from, of 2e-4, or 1e-5 for a model of 20 "
-     "million parameters or more"),
+    ("--learning-rate", {"type": float}, "instead of the preset's or, with --from and another preset than words, of "
+     "2e-4, or 1e-5 for a model of 20 million parameters or more"),
     ("--evaluate-every", {"type": int, "metavar": "STEPS"}, "also evaluate during training"),
     ("--checkpoint-every", {"type": int, "metavar": "STEPS"}, "keep a checkpoint to resume from every so many steps"),
     ("--threads", {"type": int}, "micro-batches at once (default: one a processor); no matter for the result"),
@@ -167,7 +169,7 @@ def configuration(options, name, start):
         if any(architecture(start.config)[key] != value for key, value in architecture(wanted).items()):
             of = f"{start.about.get('checkpoint', 'the model')} is not of the architecture {options.model}"
             raise ValueError(f"{of}: leave out --model.")
-    if start and options.learning_rate is None:
+    if start and options.learning_rate is None and not preset(name).freeze:
         size = parameters_of(start)
         said["learning_rate"] = next(rate for least, rate in reversed(FINE_TUNING_RATES.items()) if size >= least)
     return preset(name, **said)

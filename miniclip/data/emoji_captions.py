@@ -15,6 +15,10 @@ TEMPLATES = [
 PROMPTS = ["{}", "an emoji of {}", "a drawing of {}"]  # averaged in evaluations
 DESCRIPTION_TEMPLATES = [
     "{}", "a picture of {}", "something about {}", "something to do with {}", "it shows {}", "an emoji about {}",
+    "something {}", "something for {}", "things for {}", "{} things", "a thing of {}", "things that {}", "some {}",
+    "all kinds of {}", "anything about {}", "what belongs to {}", "related to {}", "a sign of {}", "the idea of {}",
+    "show me {}", "I am looking for {}", "{} and the like", "being {}", "somebody {}", "with {}", "for {}", "of {}",
+    "in {}", "at {}", "to {}",
 ]  # fmt: skip
 TAGS_BESIDE_NAME = 6
 

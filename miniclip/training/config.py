@@ -114,10 +114,15 @@ DEFAULT = TrainConfig(steps=800, micro_batch=128, weight_decay=0.1, ema_decay=0.
 FULL = TrainConfig(
     "resnet", steps=2800, batch_size=512, micro_batch=64, warmup=100, ema_decay=0.995, evaluate_every=400
 )
+WORDS = TrainConfig(  # the second stage: the text encoder learns to describe what a trained image encoder sees
+    steps=1500, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.4,
+    descriptions=0.4, freeze="image",
+)  # fmt: skip
 SHAPES = TrainConfig("resnet-micro", steps=1400, batch_size=128, micro_batch=64, weight_decay=1.0, by_picture=True)
 PRESETS = {
     "default": replace(DEFAULT, augmentation=NO_BACKGROUND, mix=0.25, checkpoint_every=100),
     "full": replace(FULL, augmentation=INK, mix=0.25, descriptions=0.05, vocab_size=4096, checkpoint_every=100),
+    "words": replace(WORDS, augmentation=INK, mix=0.25, checkpoint_every=100),
     "shapes": replace(SHAPES, augment_strength=0.0, vocab_size=700, checkpoint_every=500),
     "vit": TrainConfig("vit-tiny", micro_batch=64, augmentation=NO_BACKGROUND),
 }

@@ -74,6 +74,7 @@ def test_resuming_without_the_checkpoint(photos, checkpoint, tmp_path, capsys, a
     [
         ("--from nowhere.safetensors", "there is no nowhere.safetensors"),
         ("--from nowhere.safetensors --resume", "there is no nowhere.safetensors"),
+        ("--preset words", "freeze is 'image'; a new model has nothing to keep: say what to start from"),
         ("--freeze text", "freeze is 'text'; a new model has nothing to keep: say what to start from"),
         ("--from CHECKPOINT --model vit-tiny", "checkpoint.safetensors is not of the architecture vit-tiny"),
         ("--from CHECKPOINT --model resnet-tiny", "is not of the architecture resnet-tiny: leave out --model"),
@@ -138,6 +139,17 @@ def test_pictures_are_read_as_large_as_the_model_takes_them(photos, tmp_path, mo
     assert command("train", "--data", photos, *SHORT, *words) == 0 and asked == [size]
     shapes = {name: leaf.shape for name, leaf in flatten(miniclip.load(tmp_path / "out").params).items()}
     assert shapes == init.parameter_shapes(config)
+
+
+def test_the_second_stage_trains_the_words_alone(photos, checkpoint, tmp_path):
+    """Preset `words` has a learning rate of its own, and keeps the image encoder to the bit."""
+    words = "train", "--data", photos, "--from", checkpoint, "--preset", "words", "--steps", 3, "--threads", 1
+    assert command(*words, "--out", tmp_path / "out") == 0
+    start, tuned = miniclip.load(checkpoint), miniclip.load(tmp_path / "out")
+    assert tuned.about["config"]["learning_rate"] == training.PRESETS["words"].learning_rate != 2e-4
+    were, are = flatten(start.params), flatten(tuned.params)
+    same = {name for name in were if same_bits(were[name], are[name])}
+    assert same >= {name for name in were if name.startswith("visual.")} and "text_projection" not in same
 
 
 def test_the_folder_of_the_run_has_a_name_of_its_own(photos, checkpoint, tmp_path, monkeypatch):
