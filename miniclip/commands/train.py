@@ -24,6 +24,8 @@ TRAIN = (  # flags of `train`: names, and what argparse takes
     ("--from", {"dest": "start", "metavar": "CHECKPOINT"}, "fine-tune this model, with its architecture, tokenizer and "
      "preprocessing: emoji, a file, a folder, or a name, as for evaluate"),
     ("--freeze", {"choices": ("image", "text")}, "with --from: keep the encoder of pictures, or of texts, as it is"),
+    ("--blend", {"type": float, "metavar": "SHARE"}, "with --from: the result is this share of the fine-tuned "
+     "parameters, and for the rest what it began with, so that less is forgotten (default: 1)"),
     *OF_CHECKPOINT,
     ("--preset", {"choices": PRESETS}, "a whole configuration (default: default, or shapes for shapes); words, with "
      "--from, is a second stage that teaches the text encoder descriptions"),

@@ -50,6 +50,7 @@ class TrainConfig:
     precision: str = "float32"  # of the encoders: float32, tf32, bfloat16 or float16 (see gpu/precision.py)
     seed: int = 0
     freeze: str = ""  # the encoder that stays as it is, "image" or "text": for fine-tuning
+    blend: float = 1.0  # share of the fine-tuned parameters in the result; the rest is what it began with (see start)
     ring: bool = False  # among several processes: texts travel, and nobody holds all; slower, for the largest batches
 
     def __post_init__(self):
@@ -70,6 +71,8 @@ class TrainConfig:
         for name in ("mix", "plain_names", "descriptions"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share, between 0 and 1.")
+        if not 0 < self.blend <= 1:
+            raise ValueError(f"blend is {self.blend}; it is a share, more than 0 and at most 1.")
         if self.plain_names + self.descriptions > 1:
             both = f"{self.plain_names} and {self.descriptions}"
             raise ValueError(f"plain_names and descriptions are {both}; they are shares of one whole, at most 1.")
@@ -93,6 +96,7 @@ class TrainConfig:
             description = {FORMER_NAMES.get(name, name): value for name, value in description.items()}
             description = {
                 "freeze": "",
+                "blend": 1.0,
                 "descriptions": 0.0,
                 "ring": False,
             } | description  # which earlier versions did not have
@@ -116,7 +120,7 @@ FULL = TrainConfig(
 )
 WORDS = TrainConfig(  # the second stage: the text encoder learns to describe what a trained image encoder sees
     steps=1500, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.4,
-    descriptions=0.4, freeze="image",
+    descriptions=0.4, freeze="image", blend=0.5,
 )  # fmt: skip
 SHAPES = TrainConfig("resnet-micro", steps=1400, batch_size=128, micro_batch=64, weight_decay=1.0, by_picture=True)
 PRESETS = {

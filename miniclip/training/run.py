@@ -36,7 +36,7 @@ from .nonfinite import first_nonfinite
 from .ranks import check_alike, check_spread
 from .ring_loss import ring_clip_loss
 from .run_folder import RunFolder
-from .start import in_float32, kept_start, new_model, origin
+from .start import blended, in_float32, kept_start, new_model, origin
 from .tar_batches import TarBatches, for_tars
 from .tiled_loss import tiled_clip_loss
 
@@ -56,7 +56,7 @@ class Run:
     are fewer things than config wants in a batch, take so many. about: what the model's `about` is to say besides.
     ranks: the processes that train together, of which rank 0 alone reads and writes `out`.
     Raises ValueError when out holds a run and resume is not asked for, or one of another configuration, data or start,
-    when a part of a new model is to be frozen, and when a batch cannot be spread over the ranks.
+    when a new model is to keep something of what it starts from, and when a batch cannot be spread over the ranks.
     """
 
     def __init__(
@@ -64,8 +64,9 @@ class Run:
     ):
         self.out, self.device, self.ranks = Path(out), device, ranks
         start = start or ranks.first(lambda: kept_start(self.out) if resume else None)
-        if config.freeze and not start:
-            raise ValueError(f"freeze is {config.freeze!r}; a new model has nothing to keep: say what to start from.")
+        if (config.freeze or config.blend < 1) and not start:
+            said = f"freeze is {config.freeze!r}" if config.freeze else f"blend is {config.blend}"
+            raise ValueError(f"{said}; a new model has nothing to keep: say what to start from.")
         kind, config = (TarBatches, for_tars(config)) if isinstance(data, TarSet) else (Batches, config)
         begun = in_float32(start) if start else new_model(data, config)
         self.tokenizer, self.model_config = begun.tokenizer, begun.config
@@ -78,6 +79,7 @@ class Run:
         params = to_device(begun.params, device)
         self.params = Flat(trained_branches(params, config.freeze))
         self.frozen = {branch: params[branch] for branch in params if branch not in self.params.tree}
+        self.begun = {branch: params[branch] for branch in self.params.tree} if config.blend < 1 else None
         self.gradient = self.params.like(self.params.vector.copy())
         betas = config.beta1, config.beta2
         rest = config.epsilon, config.weight_decay, config.max_grad_norm, config.ema_decay
@@ -217,8 +219,8 @@ class Run:
 
     def model(self, averaged=True):
         """The CLIP of this moment: of the averaged parameters, or of those that the next step starts from."""
-        flat = self.optimizer.average if averaged else self.params
-        return CLIP(flat.tree | self.frozen, self.model_config, self.tokenizer, self.about | {"step": self.step})
+        tree = blended(self.begun, self.optimizer.average.tree, self.config.blend) if averaged else self.params.tree
+        return CLIP(tree | self.frozen, self.model_config, self.tokenizer, self.about | {"step": self.step})
 
     def save(self):
         """Write out/model.safetensors; returns the model."""

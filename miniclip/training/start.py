@@ -35,6 +35,17 @@ def in_float32(clip):
     return replace(clip, params=tree_map(lambda leaf: np.array(leaf, np.float32, order="C"), params))
 
 
+def blended(start, tuned, share):
+    """(1 - share) start + share tuned, of two trees of parameters; `tuned` itself where share is 1.
+
+    Between a model and what fine-tuning makes of it lie models that have learned the new and forgotten little.
+    Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT).
+    """
+    if share == 1:
+        return tuned
+    return tree_map(lambda old, new: ((1 - share) * old + share * new).astype(new.dtype), start, tuned)
+
+
 def origin(clip):
     """{"sha256": of parameters, configuration and tokenizer, and "checkpoint": its name, where `about` says it}."""
     digest = hashlib.sha256(json.dumps([clip.config, clip.tokenizer.to_json()], sort_keys=True).encode())
