@@ -141,9 +141,28 @@ def test_a_frozen_encoder_does_not_move_by_a_bit(shapes, start, tmp_path, encode
     assert run.optimizer.m.shape == (learned,)
 
 
-@pytest.mark.parametrize("freeze", ["", "image", "text"])
-def test_it_goes_on_to_the_same_bits_without_what_it_started_from(shapes, start, tmp_path, freeze):
-    config = replace(TUNED, freeze=freeze)
+def test_a_blend_lies_between_what_it_began_with_and_what_it_became(shapes, start, tmp_path):
+    """0.25 of the way from one to the other, in every parameter; training itself goes on as without it."""
+    whole, part = (
+        Run(shapes[0], replace(TUNED, blend=blend), tmp_path / str(blend), start=start) for blend in (1.0, 0.25)
+    )
+    for run in (whole, part):
+        for _ in range(3):
+            take_step(run)
+        run.folder.close()
+    began, became, blend = (flatten(clip.params) for clip in (start, whole.model(), part.model()))
+    for name, leaf in blend.items():
+        assert leaf.dtype == began[name].dtype
+        np.testing.assert_allclose(leaf, 0.75 * began[name] + 0.25 * became[name], rtol=1e-6, atol=1e-8)
+    assert abs(became["text_projection"] - began["text_projection"]).max() > 1e-4
+    assert same_bits(whole.params.vector, part.params.vector)
+    moved = flatten(part.model(averaged=False).params)
+    assert all(same_bits(leaf, moved[name]) for name, leaf in flatten(whole.params.tree).items())
+
+
+@pytest.mark.parametrize("freeze, blend", [("", 1.0), ("", 0.5), ("image", 0.5), ("text", 1.0)])
+def test_it_goes_on_to_the_same_bits_without_what_it_started_from(shapes, start, tmp_path, freeze, blend):
+    config = replace(TUNED, freeze=freeze, blend=blend)
     expected = run_to_the_end(shapes, tmp_path / "once", config, start=start, threads=2)
     run = Run(shapes[0], config, tmp_path / "again", start=start)
     take_step(run)
@@ -207,6 +226,11 @@ def test_what_cannot_be_a_start(shapes, tmp_path):
         run_to_the_end(shapes, tmp_path / "out", start="emoji")
     with pytest.raises(ValueError, match="freeze is 'image'; a new model has nothing to keep"):
         run_to_the_end(shapes, tmp_path / "out", replace(SMALL, freeze="image"))
+    with pytest.raises(ValueError, match="blend is 0.5; a new model has nothing to keep"):
+        run_to_the_end(shapes, tmp_path / "out", replace(SMALL, blend=0.5))
+    for share in (0, 1.5, -1, float("nan")):
+        with pytest.raises(ValueError, match=f"blend is {share}; it is a share, more than 0 and at most 1"):
+            TrainConfig(blend=share)
     with pytest.raises(ValueError, match="freeze is 'pictures'; it must be 'image' or 'text'"):
         TrainConfig(freeze="pictures")
     assert not (tmp_path / "out").exists()
@@ -214,7 +238,8 @@ def test_what_cannot_be_a_start(shapes, tmp_path):
 
 def test_a_configuration_from_before_there_was_fine_tuning():
     description = SMALL.to_json()
-    assert description.pop("freeze") == "" and TrainConfig.from_json(description) == SMALL
+    assert description.pop("freeze") == "" and description.pop("blend") == 1
+    assert TrainConfig.from_json(description) == SMALL
 
 
 def test_a_frozen_encoder_that_is_broken_is_named(shapes, start, tmp_path):

@@ -78,6 +78,8 @@ def test_resuming_without_the_checkpoint(photos, checkpoint, tmp_path, capsys, a
         ("--freeze text", "freeze is 'text'; a new model has nothing to keep: say what to start from"),
         ("--from CHECKPOINT --model vit-tiny", "checkpoint.safetensors is not of the architecture vit-tiny"),
         ("--from CHECKPOINT --model resnet-tiny", "is not of the architecture resnet-tiny: leave out --model"),
+        ("--blend 0.5", "blend is 0.5; a new model has nothing to keep: say what to start from"),
+        ("--from CHECKPOINT --blend 0", "blend is 0.0; it is a share, more than 0 and at most 1"),
         ("--from CHECKPOINT --learning-rate 0", "learning_rate is 0.0"),
         ("--image-size 64", "--image-size is said of a model that exists: give it with --from"),
         ("--no-quick-gelu", "--quick-gelu is said of a model that exists"),
