@@ -12,7 +12,7 @@ COMMANDS = {
         '"yellow fruit" --data photos/',
     ),
     "classify": (
-        "Name a picture, given the possible names. A model that was calibrated also says how "
+        "Name a picture, given the possible names. A model that was calibrated, as the one that ships, also says how "
         'likely it is that none of them fits: "none of these". Others, such as OpenAI\'s, share all of the probability '
         "among the names, even for a picture of something else: see calibrate.",
         'picture.png --labels "a dog,a cat,a red car"',

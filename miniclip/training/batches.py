@@ -123,6 +123,8 @@ class Texts:
 
         self.captions, self.descriptions = [cut(texts) for texts in data.captions], list(map(cut, data.descriptions))
         self.templates, self.description_templates = frames(data.templates), frames(data.description_templates)
+        self.random = config.random_phrases if len(self.templates) > 1 else 0.0
+        self.links = [tokenizer.encode(words) for words in ("", "of", "of a", "a")]
         self.owners = {}
         for k, texts in enumerate(self.descriptions):
             for text in texts:
@@ -144,8 +146,15 @@ class Texts:
                 text = self.captions[k][0 if plain else rng.integers(len(self.captions[k]))]
                 frames = self.templates
             before, after = ([], []) if plain else frames[rng.integers(len(frames))]
+            if self.random and frames is self.templates and not plain and rng.random() < self.random:
+                before, after = self.random_phrase(rng)
             rows.append(self.tokens([*before, *text, *after]))
         return np.stack(rows), owners
+
+    def random_phrase(self, rng):
+        """Random tokens before a text, or behind it: what a phrase says matters little, and so it is learned."""
+        some = rng.integers(self.start, size=rng.integers(1, 5)).tolist()
+        return (some + self.links[rng.integers(len(self.links))], []) if rng.random() < 0.8 else ([], some)
 
     def tokens(self, ids):
         """int64 (T,): what the text encoder reads of a text's ids, cut where they are too many."""

@@ -40,6 +40,7 @@ class TrainConfig:
     mix: float = 0.0  # share of pictures mixed out of two styles' drawings of one thing
     plain_names: float = 0.5  # share of captions that are the bare name, where things have one
     descriptions: float = 0.0  # share of captions that do not name the thing, where there are such; see PictureSet
+    random_phrases: float = 0.0  # share of the phrases around captions that are of random tokens, so as to be overread
     by_picture: bool = False  # draw all pictures equally often; else all concepts, however many pictures
     vocab_size: int = 1536  # tokens learned from the captions
     context_length: int = 24  # tokens a text may have
@@ -68,7 +69,7 @@ class TrainConfig:
         for name in ("weight_decay", "warmup", "evaluate_every", "augment_strength"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0, and finite.")
-        for name in ("mix", "plain_names", "descriptions"):
+        for name in ("mix", "plain_names", "descriptions", "random_phrases"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share, between 0 and 1.")
         if not 0 < self.blend <= 1:
@@ -97,6 +98,7 @@ class TrainConfig:
             description = {
                 "freeze": "",
                 "blend": 1.0,
+                "random_phrases": 0.0,
                 "descriptions": 0.0,
                 "ring": False,
             } | description  # which earlier versions did not have
@@ -119,8 +121,8 @@ FULL = TrainConfig(
     "resnet", steps=2800, batch_size=512, micro_batch=64, warmup=100, ema_decay=0.995, evaluate_every=400
 )
 WORDS = TrainConfig(  # the second stage: the text encoder learns to describe what a trained image encoder sees
-    steps=1500, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.4,
-    descriptions=0.4, freeze="image", blend=0.5,
+    steps=1500, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.2,
+    descriptions=0.4, random_phrases=0.5, freeze="image", blend=0.5,
 )  # fmt: skip
 SHAPES = TrainConfig("resnet-micro", steps=1400, batch_size=128, micro_batch=64, weight_decay=1.0, by_picture=True)
 PRESETS = {

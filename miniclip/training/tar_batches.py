@@ -219,5 +219,5 @@ class TarBatches:
 
 def for_tars(config):
     """A TrainConfig as it holds for tars: CLIP's vocabulary and length of texts; nothing that needs all captions."""
-    nothing = {"mix": 0.0, "plain_names": 0.0, "descriptions": 0.0, "by_picture": False, "augmentation": {}}
-    return replace(config, vocab_size=49408, context_length=77, **nothing)
+    nothing = dict.fromkeys(("mix", "plain_names", "descriptions", "random_phrases"), 0.0)
+    return replace(config, vocab_size=49408, context_length=77, by_picture=False, augmentation={}, **nothing)

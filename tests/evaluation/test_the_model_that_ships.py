@@ -1,0 +1,50 @@
+"""What the model that ships does, on pictures by an artist that no training step has seen."""
+
+import numpy as np
+import pytest
+
+import miniclip
+from miniclip.data import load_data
+from miniclip.data.emoji_captions import TEMPLATES
+from miniclip.evaluation import evaluate
+from miniclip.tree import flatten
+
+pytestmark = pytest.mark.slow
+
+READ = "{}", "an emoji of {}", "a drawing of {}", "a sticker of {}", "it shows {}"
+UNREAD = "a sketch of {}", "a cartoon of {}", "a depiction of {}", "look at {}", "my favourite {}"
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """The model, and its exams: Fluent, and combinations of gender and skin tone that nobody drew in training."""
+    return miniclip.load("emoji"), load_data("emoji")[1]
+
+
+def test_it_names_pictures_by_an_unseen_artist(asked):
+    clip, exams = asked
+    found = {exam.name: evaluate(clip, exam) for exam in exams}
+    artist = found["unseen artist"]
+    assert artist["top1"] > 0.6 and artist["top5"] > 0.8
+    assert abs(artist["ensemble_top1"] - artist["top1"]) < 0.015
+    for style in ("twemoji", "noto"):
+        assert found[f"unseen combination: {style}"]["top1"] > 0.85
+
+
+def test_phrases_that_it_has_not_read_cost_little(asked):
+    """Ten prompts, five of which no caption stood in: none is more than 10 points below the best."""
+    clip, exams = asked
+    assert set(READ) <= set(TEMPLATES) and not set(UNREAD) & set(TEMPLATES)
+    z = clip.encode_image(exams[0].pictures)
+    right = {}
+    for prompt in READ + UNREAD:
+        z_text = clip.encode_text([prompt.replace("{}", name) for name in exams[0].names])
+        right[prompt] = np.mean((z @ z_text.T).argmax(1) == exams[0].answer)
+    assert min(right.values()) > max(right.values()) - 0.1, right
+
+
+def test_its_file_is_small(asked):
+    """Four million parameters, in half precision on disk and single in memory."""
+    clip, _ = asked
+    assert sum(leaf.size for leaf in flatten(clip.params).values()) < 5e6
+    assert all(leaf.dtype == np.float32 for leaf in flatten(clip.params).values())
