@@ -130,6 +130,37 @@ def test_which_descriptions_are_true_of_which_pictures(coloured):
     assert batches_of(data, PLAIN, tokenizer).positives(0) is None
 
 
+def test_random_phrases_stand_around_the_caption_of_the_picture(coloured):
+    """Half of the phrases: up to four tokens of the vocabulary, "of", "of a", "a" or nothing, and the whole caption."""
+    data = replace(coloured, templates=["{}", "a drawing of {}"])
+    tokenizer = Tokenizer.train(texts_of(data), 700)
+    config = replace(PLAIN, random_phrases=0.5)
+    batches = batches_of(data, config, tokenizer)
+    ids = [[tuple(tokenizer.encode(text)) for text in texts] for texts in data.captions]
+    written = {tuple(tokenizer.encode(f"a drawing of {text}")) for texts in data.captions for text in texts}
+    written |= {text for texts in ids for text in texts}
+    links, count, random, tokens_seen = [tuple(tokenizer.encode(w)) for w in ("", "of", "of a", "a")], 0, 0, set()
+    for step in range(60):
+        batch = batches(step)
+        things = [red // 10 for red in shown(batches, batch, 0)]
+        rows = [row[1 : list(row).index(tokenizer.end_token)] for _, tokens in batch for row in tokens]
+        for k, row in zip(things, map(tuple, rows)):
+            count += 1
+            if row in written:
+                continue
+            random += 1
+            own = [text for text in ids[k] if text in (row[-len(text) :], row[: len(text)])]
+            assert own, row
+            left = len(row) - max(map(len, own))
+            assert 1 <= left <= 4 + max(map(len, links)) and max(row) < tokenizer.start_token
+            tokens_seen |= set(row)
+    assert abs(random / count - 0.5) < 0.06 and len(tokens_seen) > 0.9 * tokenizer.start_token
+    only = batches_of(coloured, config, tokenizer)  # which says no phrases: its captions are whole as they are
+    assert {bytes(row) for step in range(60) for _, tokens in only(step) for row in tokens} == {
+        row for k in range(20) for row in rows_of(only, k)
+    }
+
+
 def test_families_stand_side_by_side(coloured):
     family = np.arange(20) // 4
     batches = batches_of(replace(coloured, family=family), replace(PLAIN, batch_size=8))
