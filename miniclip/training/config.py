@@ -121,8 +121,8 @@ FULL = TrainConfig(
     "resnet", steps=2800, batch_size=512, micro_batch=64, warmup=100, ema_decay=0.995, evaluate_every=400
 )
 WORDS = TrainConfig(  # the second stage: the text encoder learns to describe what a trained image encoder sees
-    steps=1500, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.2,
-    descriptions=0.4, random_phrases=0.5, freeze="image", blend=0.5,
+    steps=1000, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.4,
+    descriptions=0.3, random_phrases=0.5, freeze="image", blend=0.5,
 )  # fmt: skip
 SHAPES = TrainConfig("resnet-micro", steps=1400, batch_size=128, micro_batch=64, weight_decay=1.0, by_picture=True)
 PRESETS = {
