@@ -87,10 +87,36 @@ def test_it_can_be_written_elsewhere_and_be_fitted_with_another_model(few, copy,
     was, out = copy.read_bytes(), tmp_path / "out.safetensors"
     assert command("calibrate", copy, "--style", "openclipart", "--out", out, "--with", "emoji") == 0
     text = capsys.readouterr().out
-    assert "The scale of probabilities is " in text and "(trained: 55.09)" in text and f"Written to {out}" in text
+    trained = np.exp(miniclip.load("emoji").params["logit_scale"])
+    assert f"(trained: {trained:.2f})" in text and f"Written to {out}" in text
     assert [line.split()[1] for line in text.splitlines() if line.startswith("openclipart")] == ["5", "30"]
     assert copy.read_bytes() == was and calibrated(miniclip.load(copy)) is None
     assert calibrated(miniclip.load(out))["fitted_on"]["with"] == "emoji"
+
+
+def test_of_a_twin_the_factor_of_its_learned_scale_is_taken(few, copy, tmp_path, capsys):
+    """A twin with the same embeddings, whose learned scale is half as large: the scale that fits it, times two."""
+    twin = miniclip.load(copy)
+    twin.params["logit_scale"] -= np.float32(np.log(2))
+    miniclip.save(twin, tmp_path / "twin.safetensors")
+
+    def fitted(*words):
+        assert command("calibrate", copy, "--style", "openclipart", "--json", *words) == 0
+        return json.loads(capsys.readouterr().out)["classify"]
+
+    alone, with_twin = fitted(), fitted("--with", tmp_path / "twin.safetensors")
+    assert with_twin["scale"] == pytest.approx(2 * alone["scale"], rel=1e-3)
+    assert with_twin["none"] == pytest.approx(alone["none"], abs=1e-3)
+
+
+def test_a_scale_that_is_given_is_kept_and_the_rest_is_fitted_to_it(few, copy, capsys):
+    """At a larger scale, what is not named may be less like the picture: the cosine of none of these is another."""
+    found = []
+    for scale in (10, 40):
+        assert command("calibrate", copy, "--style", "openclipart", "--json", "--scale", scale) == 0
+        found.append(json.loads(capsys.readouterr().out)["classify"])
+    assert [fitted["scale"] for fitted in found] == [10, 40] and calibrated(miniclip.load(copy))["scale"] == 40
+    assert abs(found[0]["none"] - found[1]["none"]) > 0.02
 
 
 def test_one_is_told_where_it_may_have_seen_the_pictures(few, copy):
@@ -165,6 +191,8 @@ def test_what_cannot_be_calibrated(few, copy, tmp_path, capsys, monkeypatch):
     for exam in EXAMS:
         assert f"the style {exam} is an exam" in sentence(copy, "--style", exam)
     assert "--out" in sentence("emoji", "--style", "openclipart")
+    for scale in ("0", "-3", "nan", "inf"):
+        assert f"--scale is {float(scale)}" in sentence(copy, "--style", "openclipart", f"--scale={scale}")
     assert not few[0]  # nothing was read until here
     assert "there is no" in sentence(tmp_path / "nowhere.safetensors", "--style", "openclipart")
     monkeypatch.setattr(data_door, "load_data", lambda *_, **__: (few[1], []))

@@ -14,7 +14,9 @@ CALIBRATE = (
     ("--data", {}, "a folder of pictures, as for train, of which those are taken that training left out"),
     ("--style", {}, "the emoji of a style that the model was not trained on, such as openclipart"),
     ("--with", {"dest": "twin", "metavar": "CHECKPOINT"}, "fit with another model, of the same recipe, that was not "
-     "trained on these pictures; the model itself may have been"),
+     "trained on these pictures; the model itself may have been. Of the scale, the factor by which the other's learned "
+     "one has to change is taken"),
+    ("--scale", {"type": float}, "keep to this scale, such as one that was fitted on other pictures, and fit the rest"),
     ("--test", {"metavar": "STYLE"}, "emoji: say how well it fits another style too, which it is not fitted to"),
     ("--out", {"metavar": "FILE"}, "write a new file, and leave the checkpoint as it is"),
     ("--json", {"action": "store_true"}, "print JSON"),
@@ -25,7 +27,7 @@ CALIBRATE = (
 def run_calibrate(options):
     """calibrate: fit the scale, the cosine of what is not named, and what tells noise; write them to the checkpoint."""
     from ..checkpoints import amend, save
-    from ..evaluation import draw_tasks, fit_calibrated, fit_nothing, reliability
+    from ..evaluation import draw_tasks, fit_calibrated, fit_nothing, fit_scale, reliability
     from ..tree import to_device
 
     data = options.data or "emoji"
@@ -35,6 +37,8 @@ def run_calibrate(options):
         raise ValueError(
             f"the style {options.style} is an exam, and nothing is fitted to it; --test asks how well it does."
         )
+    if options.scale is not None and not 0 < options.scale < math.inf:
+        raise ValueError(f"--scale is {options.scale}; it must be more than 0, and finite.")
     if options.checkpoint == "emoji" and not options.out:
         raise ValueError("emoji is the model that ships, which stays as it is: say with --out where to write.")
     clip = load_model(options.checkpoint, options)
@@ -44,7 +48,10 @@ def run_calibrate(options):
 
     pictures, cosines, answer = questions(judge, data, options.style)
     tasks = draw_tasks(cosines, answer)
-    scale, none = fit_calibrated(tasks)
+    scale, none = fit_scale(tasks, scale=options.scale) if options.scale else fit_calibrated(tasks)
+    if options.twin and not options.scale:
+        # The scale that is learned grows as training goes on. Of a twin that was trained for less, the factor is right.
+        scale *= math.exp(clip.params["logit_scale"] - judge.params["logit_scale"])
     blanks = pictures_of_nothing(BLANKS, clip.config["vision_cfg"]["image_size"])
     some, nothing = (to_device(clip.encode_image(these), "cpu") for these in (pictures, blanks))
     fitted_on = {"data": options.style or data, "pictures": len(answer), "names": cosines.shape[1]}

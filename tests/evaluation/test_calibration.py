@@ -152,19 +152,9 @@ def test_what_shows_nothing_is_told_by_its_embedding(rng):
 
 @pytest.fixture(scope="module")
 def shipped():
-    """The model that ships and the names of all emoji. It is calibrated here where its file is not."""
+    """The model that ships and the names of all emoji."""
     clip = miniclip.load("emoji")
     names = list(dict.fromkeys(entry["name"] for entry in emoji_names() if entry["char"]))
-    if "classify" not in clip.about:
-        pictures, codes = emoji_pictures("openclipart", 64)
-        name_of = {entry["code"]: entry["name"] for entry in emoji_names() if entry["char"]}
-        rows = [row for row, code in enumerate(codes) if code in name_of][:300]
-        asked = list(dict.fromkeys(name_of[codes[row]] for row in rows))
-        features, texts = clip.encode_image(pictures[rows]), clip.encode_text(asked)
-        answer = np.array([asked.index(name_of[codes[row]]) for row in rows])
-        scale, none = fit_calibrated(draw_tasks((features @ texts.T).astype(float), answer))
-        nothing = fit_nothing(features, clip.encode_image(pictures_of_nothing(300, 64)))
-        clip.about["classify"] = {"scale": scale, "none": none, "nothing": nothing}
     return clip, names
 
 
