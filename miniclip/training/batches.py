@@ -152,7 +152,7 @@ class Texts:
         return np.stack(rows), owners
 
     def random_phrase(self, rng):
-        """Random tokens before a text, or behind it: what a phrase says matters little, and so it is learned."""
+        """Random tokens before a text, or behind it: so the model learns that a phrase matters little."""
         some = rng.integers(self.start, size=rng.integers(1, 5)).tolist()
         return (some + self.links[rng.integers(len(self.links))], []) if rng.random() < 0.8 else ([], some)
 
