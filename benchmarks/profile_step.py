@@ -79,7 +79,7 @@ def table(times, steps):
 def main(arguments=None):
     """Run, print. -> exit status"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=list(PRESETS), default="default")
+    parser.add_argument("--preset", choices=[name for name in PRESETS if not PRESETS[name].freeze], default="default")
     parser.add_argument("--case", choices=list(CASES), help="a model of cpu.py instead of a preset")
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args(arguments)

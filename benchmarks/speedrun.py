@@ -264,7 +264,7 @@ def table(rows):
 def parsed(words):
     """The options; NotPossible where they make no sense."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=list(PRESETS), default="default")
+    parser.add_argument("--preset", choices=[name for name in PRESETS if not PRESETS[name].freeze], default="default")
     parser.add_argument("--steps", type=int, help="instead of the preset's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--style", default="noto", help="left out of training, and asked about (default: noto)")
