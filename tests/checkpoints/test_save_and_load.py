@@ -14,6 +14,7 @@ from miniclip.checkpoints.validate import check_config
 from miniclip.data import emoji_pictures
 from miniclip.init import MODELS, initialize, model_config, parameter_shapes
 from miniclip.tokenizer import Tokenizer
+from miniclip.training import preset
 from miniclip.tree import flatten
 
 
@@ -73,10 +74,14 @@ def test_shapes_are_known_without_making_the_arrays(name):
     assert list(parameter_shapes(config).items()) == [(n, a.shape) for n, a in flatten(initialize(config)).items()]
 
 
-def test_the_model_in_the_package_which_a_former_version_wrote():
-    """Its notes have the names of that version, and it still knows pictures in a style that it never saw."""
+def test_the_model_in_the_package():
+    """Its notes say how it was made, and it knows pictures in a style that it never saw."""
     clip = load("emoji")
-    assert {"batch", "shard", "clip", "average", "vocabulary", "context"} <= clip.about["recipe"].keys()
+    said = [clip.about["from"]["config"], clip.about["config"]]
+    assert [config["steps"] for config in said] == [preset(name).steps for name in ("full", "words")]
+    assert ["--preset full" in clip.about["command"][0], "--preset words" in clip.about["command"][1]] == [True, True]
+    assert all(len(commit) == 7 for commit in clip.about["commit"]) and said[0]["seed"] == said[1]["seed"] == 0
+    assert clip.about["classify"]["fitted_on"]["data"] == "openclipart"
     assert list(flatten(clip.params)) == list(parameter_shapes(clip.config))
     assert all(leaf.dtype == np.float32 and np.isfinite(leaf).all() for leaf in flatten(clip.params).values())
     names = {
