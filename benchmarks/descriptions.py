@@ -5,8 +5,9 @@ python benchmarks/descriptions.py --checkpoint runs/emoji-default --style noto  
 
 For each description the pictures of one artist are ranked, people with a skin tone left out. "found": of the first ten,
 how many are right, of as many as there can be. "any": how often one of them is. What is right follows from emojibase's
-subgroups and tags, which the model does not see; beside it stands what one finds without pictures, by counting the
-words that a description shares with those tags, subgroups and names.
+subgroups and tags, which are not asked; beside it stands what one finds without pictures, by counting the
+words that a description shares with those tags, subgroups and names. Tags and kinds stand in training captions, the
+everyday descriptions do not; but who wrote the phrases of DESCRIPTION_TEMPLATES knew them.
 """
 
 import argparse
@@ -18,10 +19,10 @@ import numpy as np
 
 import miniclip
 from miniclip.data import emoji_names, emoji_pictures
-from miniclip.data.emoji_captions import KINDS
+from miniclip.data.emoji_captions import kinds_of
 
 FIRST = 10
-# A description: the subgroups and the tags that are right. Written before any model was asked.
+# A description: the subgroups and the tags that are right.
 EVERYDAY = {
     "a pet at home": ([], ["pet"]),
     "creatures of the ocean": (["animal-marine"], ["ocean"]),
@@ -88,11 +89,6 @@ def questions(entries):
     }
 
 
-def kinds_of(entry):
-    """The phrases that say what an entry's subgroup is."""
-    return KINDS[entry["subgroup"]].split(", ") if entry["subgroup"] in KINDS else []
-
-
 def found(scores, right):
     """scores (N,) of the pictures, right bool (N,) -> (share of the first ten that is right, whether any is)."""
     first = right[np.argsort(-scores, kind="stable")[:FIRST]]
@@ -107,19 +103,20 @@ def words_of(text):
 
 def main(arguments=None):
     """Print, for each kind of question, what the model finds, and what the count of shared words does."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    options.add_argument("--checkpoint", default="emoji", help="as for evaluate (default: emoji)")
-    options.add_argument("--style", default="fluent", help="whose pictures are searched (default: fluent)")
-    options.add_argument("--json", action="store_true")
-    options = options.parse_args(arguments)
-
-    pictures, codes = emoji_pictures(options.style)
+    parser.add_argument("--checkpoint", default="emoji", help="as for evaluate (default: emoji)")
+    parser.add_argument("--style", default="fluent", help="whose pictures are searched (default: fluent)")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        clip, (pictures, codes) = miniclip.load(options.checkpoint), emoji_pictures(options.style)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{error}\n")
     known = {entry["code"]: entry for entry in emoji_names()}
     rows = [row for row, code in enumerate(codes) if "skin tone" not in known[code]["name"]]
     entries = [known[codes[row]] for row in rows]
-    clip = miniclip.load(options.checkpoint)
     z = clip.encode_image(pictures[rows])
     read = [words_of(" ".join([entry["name"], entry["subgroup"], *entry["tags"]])) for entry in entries]
     table = {}

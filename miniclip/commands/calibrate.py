@@ -48,8 +48,10 @@ def run_calibrate(options):
 
     pictures, cosines, answer = questions(judge, data, options.style)
     tasks = draw_tasks(cosines, answer)
-    scale, none = fit_scale(tasks, scale=options.scale) if options.scale else fit_calibrated(tasks)
-    if options.twin and not options.scale:
+    if options.scale:
+        scale, none = fit_scale(tasks, scale=options.scale)
+    else:
+        scale, none = fit_calibrated(tasks)
         # The scale that is learned grows as training goes on. Of a twin that was trained for less, the factor is right.
         scale *= math.exp(clip.params["logit_scale"] - judge.params["logit_scale"])
     blanks = pictures_of_nothing(BLANKS, clip.config["vision_cfg"]["image_size"])

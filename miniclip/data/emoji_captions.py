@@ -185,5 +185,9 @@ def descriptions(entry, tags_of):
     """
     name, _, tone = entry["name"].partition(": ")
     tags = entry["tags"] or tags_of.get(name, [])
-    kinds = KINDS[entry["subgroup"]].split(", ") if entry["subgroup"] in KINDS else []
-    return list(dict.fromkeys([*tags, *kinds, *([tone] if tone.endswith("skin tone") else [])]))
+    return list(dict.fromkeys([*tags, *kinds_of(entry), *([tone] if tone.endswith("skin tone") else [])]))
+
+
+def kinds_of(entry):
+    """The phrases that say what an emoji's subgroup is, or none."""
+    return KINDS[entry["subgroup"]].split(", ") if entry["subgroup"] in KINDS else []

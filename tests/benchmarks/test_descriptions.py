@@ -72,3 +72,11 @@ def test_an_oracle_finds_all_and_the_table_says_so(monkeypatch, capsys):
         assert table[kind]["found"] == table[kind]["any"] == 1 and 0 < table[kind]["words_found"] < 1
     descriptions.main(["--style", "noto"])
     assert "100.0% (100.0%)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [["--style", "crayon"], ["--checkpoint", "nowhere.safetensors"]])
+def test_what_is_not_there_is_one_sentence(wrong, capsys):
+    with pytest.raises(SystemExit) as stop:
+        descriptions.main(wrong)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and wrong[1] in said and said.count("\n") == 1
