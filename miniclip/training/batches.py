@@ -146,7 +146,7 @@ class Texts:
                 text = self.captions[k][0 if plain else rng.integers(len(self.captions[k]))]
                 frames = self.templates
             before, after = ([], []) if plain else frames[rng.integers(len(frames))]
-            if self.random and frames is self.templates and not plain and rng.random() < self.random:
+            if self.random and not plain and rng.random() < self.random:
                 before, after = self.random_phrase(rng)
             rows.append(self.tokens([*before, *text, *after]))
         return np.stack(rows), owners

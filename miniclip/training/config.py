@@ -118,8 +118,9 @@ INK = VARIED | {"grey": 0.15, "lines": 0.08}  # more of what has no colour
 
 DEFAULT = TrainConfig(steps=800, micro_batch=128, weight_decay=0.1, ema_decay=0.98, plain_names=0.7, vocab_size=4096)
 FULL = TrainConfig(
-    "resnet", steps=2800, batch_size=512, micro_batch=64, warmup=100, ema_decay=0.995, evaluate_every=400
-)
+    "resnet", steps=3000, batch_size=512, micro_batch=64, warmup=100, ema_decay=0.995, descriptions=0.05,
+    random_phrases=0.5, evaluate_every=400,
+)  # fmt: skip
 WORDS = TrainConfig(  # the second stage: the text encoder learns to describe what a trained image encoder sees
     steps=1000, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.4,
     descriptions=0.3, random_phrases=0.5, freeze="image", blend=0.5,
@@ -127,7 +128,7 @@ WORDS = TrainConfig(  # the second stage: the text encoder learns to describe wh
 SHAPES = TrainConfig("resnet-micro", steps=1400, batch_size=128, micro_batch=64, weight_decay=1.0, by_picture=True)
 PRESETS = {
     "default": replace(DEFAULT, augmentation=NO_BACKGROUND, mix=0.25, checkpoint_every=100),
-    "full": replace(FULL, augmentation=INK, mix=0.25, descriptions=0.05, vocab_size=4096, checkpoint_every=100),
+    "full": replace(FULL, augmentation=INK, mix=0.25, vocab_size=4096, checkpoint_every=100),
     "words": replace(WORDS, augmentation=INK, mix=0.25, checkpoint_every=100),
     "shapes": replace(SHAPES, augment_strength=0.0, vocab_size=700, checkpoint_every=500),
     "vit": TrainConfig("vit-tiny", micro_batch=64, augmentation=NO_BACKGROUND),
