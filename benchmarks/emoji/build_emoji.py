@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from emoji_drawings import SIZE, read_style
 from emoji_packages import fetch, normal_code, read_members
-from emoji_sources import NAMES, STYLES
+from emoji_sources import KEYWORDS, NAMES, STYLES
 from openclipart import read_concepts
 from PIL import Image
 
@@ -46,6 +46,8 @@ def read_names(folder):
     data, groups = "package/en/data.json", "package/meta/groups.json"
     files = read_members(fetch(NAMES, folder), lambda name: name in (data, groups))
     data, groups = json.loads(files[data]), json.loads(files[groups])
+    (keywords,) = read_members(fetch(KEYWORDS, folder), "package/dist/emoji-en-US.json".__eq__).values()
+    keywords = {normal_code("-".join(f"{ord(c):x}" for c in char)): k for char, k in json.loads(keywords).items()}
     entries = [e for e in data if "group" in e and groups["groups"][str(e["group"])] not in NO_GROUPS]
     emoji, tones = {}, {}
     for entry in sorted(entries, key=lambda e: e["order"]):
@@ -58,12 +60,20 @@ def read_names(folder):
                 "code": code,
                 "name": form["label"],
                 "tags": entry.get("tags", []) if form is entry else [],
+                "keywords": more_words(entry, keywords.get(code, [])) if form is entry else [],
                 "group": groups["groups"][str(entry["group"])],
                 "subgroup": groups["subgroups"][str(entry["subgroup"])],
             }
             if form is not entry:
                 tones.setdefault(normal_code(entry["hexcode"]), []).append(code)
     return emoji, tones
+
+
+def more_words(entry, keywords):
+    """Of emojilib's keywords for an emoji those that are words, and neither its name, a word of it, nor a tag of it."""
+    known = {entry["label"].lower(), *entry["label"].lower().split(), *entry.get("tags", [])}
+    words = dict.fromkeys(keyword.replace("_", " ").lower() for keyword in keywords)
+    return [word for word in words if re.fullmatch("[a-z]{2,}([ '-][a-z]+)*", word) and word not in known]
 
 
 def people_concepts(emoji, tones, drawn):

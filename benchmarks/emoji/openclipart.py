@@ -63,6 +63,7 @@ def read_concepts(package_file, folder, emoji):
             "code": code,
             "name": name,
             "tags": known,
+            "keywords": [],
             "group": "openclipart",
             "subgroup": re.sub("[ _]", "-", KINDS.get(kind, kind)),
         }

@@ -57,7 +57,7 @@ def emoji_data(styles=None, hold_out_style=None, size=None):
     shown, pictures = zip(*[pictures_of(style, trainable, size) for style in train_styles])
     drawn, concept = np.unique(np.concatenate(shown), return_inverse=True)
     entries = [catalogue["emoji"][i] for i in drawn]
-    tags_of = {entry["name"]: entry["tags"] for entry in catalogue["emoji"]}
+    words_of = {entry["name"]: entry["tags"] + entry["keywords"] for entry in catalogue["emoji"]}
     style = np.repeat(np.arange(len(train_styles), dtype=np.int64), [len(i) for i in shown])
     training = PictureSet(
         "emoji",
@@ -68,7 +68,7 @@ def emoji_data(styles=None, hold_out_style=None, size=None):
         train_styles,
         named=True,
         templates=TEMPLATES,
-        descriptions=[descriptions(entry, tags_of) for entry in entries],
+        descriptions=[descriptions(entry, words_of) for entry in entries],
         description_templates=DESCRIPTION_TEMPLATES,
     )
 
@@ -101,7 +101,7 @@ def unseen_combination(style, size=None):
 
 
 def emoji_names():
-    """Every entry of the catalogue, to search and to print: dicts with char, code, name, tags, group, subgroup.
+    """Every entry of the catalogue, to search and to print: dicts with char, code, name, tags, keywords, group, subgroup.
 
     Behind the emoji stand the things that Openclipart alone draws, without a char and in the group "openclipart".
     """

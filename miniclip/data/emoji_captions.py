@@ -1,6 +1,7 @@
 """What a training step may call an emoji: by its name, and by what is true of others as well.
 
-The words are emojibase's: a name, some tags and a subgroup; of Openclipart's drawings a title, keywords and a folder.
+The words are emojibase's: a name, some tags and a subgroup, with emojilib's keywords; of Openclipart's drawings a
+title, keywords and a folder.
 `captions` hold the name. `descriptions` do not: each is true of many emoji, "fruit" or "something to eat", and teaches
 the model to find what somebody describes.
 """
@@ -178,14 +179,14 @@ def captions(entry):
     return [name, *with_tone, *kind, *(f"{name}, {tag}" for tag in tags)]
 
 
-def descriptions(entry, tags_of):
-    """What is true of an emoji and of others: its tags, and the words of its kind.
+def descriptions(entry, words_of):
+    """What is true of an emoji and of others: its tags and keywords, and the words of its kind.
 
-    tags_of: {name: tags} of the catalogue, from which a person of one skin tone has those of the person.
+    words_of: {name: tags and keywords} of the catalogue: a person of one skin tone has those of the person.
     """
     name, _, tone = entry["name"].partition(": ")
-    tags = entry["tags"] or tags_of.get(name, [])
-    return list(dict.fromkeys([*tags, *kinds_of(entry), *([tone] if tone.endswith("skin tone") else [])]))
+    words = words_of.get(name, [])
+    return list(dict.fromkeys([*words, *kinds_of(entry), *([tone] if tone.endswith("skin tone") else [])]))
 
 
 def kinds_of(entry):

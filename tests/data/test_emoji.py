@@ -60,7 +60,7 @@ def test_counts_and_names(data):
         ("unseen combination: twemoji", 124, 620),
         ("unseen combination: noto", 124, 620),
     ]
-    assert len(training.styles) == 10 and len(training) > 12_000 and "fluent" not in training.styles
+    assert len(training.styles) == 11 and len(training) > 12_000 and "fluent" not in training.styles
     assert len(emoji.read_catalogue()["people"]) == 62
     assert not any("skin tone" in name for name in exams[0].names)
     # Every question about the unseen artist can have been learned.
@@ -80,7 +80,8 @@ def test_pictures_of_every_style(style, data, shown):
     alpha = pictures[..., 3]
     assert (alpha.reshape(len(codes), -1).max(1) > 100).all()  # nothing is empty
     assert (alpha < 10).mean() > 0.05  # and the ground is transparent
-    if style in ("twemoji", "noto", "emojione", "fxemoji", "fluent"):  # a picture and its name belong together
+    # A picture and its name belong together.
+    if style in ("twemoji", "noto", "emojione", "emojione-2014", "fxemoji", "fluent"):
         for pixels, code in zip(pictures, codes):
             if code in RED:
                 red, green, blue = pixels[pixels[..., 3] > 200][:, :3].mean(0)
@@ -153,7 +154,8 @@ def test_candidates_are_the_ten_captions_of_the_concept(data):
 def test_a_style_held_out_takes_its_family_along_and_leaves_fluent_alone(shipped_copy):
     (shipped_copy / "fluent.webp").unlink()
     training, exams = emoji_data(hold_out_style="noto")
-    assert set(training.styles) == {"twemoji", "twemoji-2016", "emojione", "emojione-mono", "fxemoji", "streamline"}
+    others = {"twemoji", "twemoji-2016", "emojione", "emojione-2014", "emojione-mono", "fxemoji", "streamline"}
+    assert set(training.styles) == others
     assert [exam.name for exam in exams] == ["unseen artist", "unseen combination: noto", "unseen combination: twemoji"]
     assert len(exams[0]) > 1600
     with pytest.raises(ValueError, match="'blob' cannot be trained on"):
