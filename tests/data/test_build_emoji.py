@@ -44,6 +44,12 @@ def test_the_licences_name_every_style():
     assert {style.licence for style in STYLES} <= free  # none forbids changes or trade
 
 
+def test_of_emojilibs_keywords_only_new_words_are_taken():
+    entry = {"label": "Hot dog", "tags": ["frankfurter", "sausage"]}
+    said = ["hot_dog", "dog", "Fast_Food", "sausage", "fast_food", ":D", "100", "x", "new-york", "world’s", "it's good"]
+    assert build_emoji.more_words(entry, said) == ["fast food", "new-york", "it's good"]
+
+
 def test_a_tarball_with_another_checksum_is_refused(tmp_path):
     package = Package("@some/one", "1.0.0", "0" * 64)
     (tmp_path / package.file).write_bytes(b"something else")
