@@ -103,7 +103,8 @@ def unseen_combination(style, size=None):
 def emoji_names():
     """Every entry of the catalogue, to search and to print.
 
-    Dicts with char, code, name, tags (emojibase's), keywords (emojilib's), group and subgroup. Behind the emoji stand the things that Openclipart alone draws, without a char and in the group "openclipart".
+    Dicts with char, code, name, tags (emojibase's), keywords (emojilib's), group and subgroup. Behind the emoji stand
+    the things that Openclipart alone draws, without a char and in the group "openclipart".
     """
     return read_catalogue()["emoji"]
 
