@@ -6,8 +6,8 @@ python benchmarks/descriptions.py --checkpoint runs/emoji-default --style noto  
 For each description the pictures of one artist are ranked, people with a skin tone left out. "found": of the first ten,
 how many are right, of as many as there can be. "any": how often one of them is. What is right follows from emojibase's
 subgroups and tags, which are not asked; beside it stands what one finds without pictures, by counting the
-words that a description shares with those tags, subgroups and names. Tags and kinds stand in training captions, the
-everyday descriptions do not; but who wrote the phrases of DESCRIPTION_TEMPLATES knew them.
+words that a description shares with those tags, subgroups and names. Tags and kinds stand in training captions, as do
+emojilib's keywords; the everyday descriptions do not; but who wrote the phrases of DESCRIPTION_TEMPLATES knew them.
 """
 
 import argparse

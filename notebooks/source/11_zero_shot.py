@@ -119,10 +119,11 @@ assert sum(read) == 3 and read[:3] == [True] * 3
 by_prompt = np.array([right.mean() for right in alone.values()])
 known, strange = by_prompt[:3], by_prompt[3:]
 assert known.mean() > strange.mean() and strange.min() < together.mean() - 0.03
-assert together.mean() > max(bare.mean(), everything.mean()) - 0.02
+assert bare.mean() == by_prompt.max() and together.mean() > bare.mean() - 0.05
+assert together.mean() > everything.mean() - 0.03
 
 # %% [markdown] tags=["answer"]
-# Wording matters more than one likes. A phrase that it never read moves every name by an amount that nobody taught it to ignore. It may even help, as it may hurt, and nobody knows beforehand. So *add prompts and gain some points* is no law: **the best prompts look like the captions of the training.** These can be chosen without a look at the exam, and we use their ensemble from here on.
+# Wording matters more than one likes. Every phrase moves every name, and one that was never read may cost next to nothing or nearly half. About half of the captions of the training were bare names, which is the best prompt here. So *add prompts and gain some points* is no law: **the best prompts look like the captions of the training.** Which these are can be known without a look at the exam. We use the ensemble of those that it read from here on.
 
 # %% [markdown] tags=["slide"]
 # ## 3. How sure is a number?

@@ -25,14 +25,14 @@ def test_it_names_pictures_by_an_unseen_artist(asked):
     clip, exams = asked
     found = {exam.name: evaluate(clip, exam) for exam in exams}
     artist = found["unseen artist"]
-    assert artist["top1"] > 0.6 and artist["top5"] > 0.8
+    assert artist["top1"] > 0.62 and artist["top5"] > 0.83
     assert abs(artist["ensemble_top1"] - artist["top1"]) < 0.03
     for style in ("twemoji", "noto"):
         assert found[f"unseen combination: {style}"]["top1"] > 0.85
 
 
 def test_what_a_phrase_costs(asked):
-    """Of ten prompts those that captions stood in are within 10 points of the best; others may cost half of it."""
+    """Of ten prompts those that captions stood in are within 10 points of the best, and the others within 15."""
     clip, exams = asked
     assert set(READ) <= set(TEMPLATES) and not set(UNREAD) & set(TEMPLATES)
     z = clip.encode_image(exams[0].pictures)
@@ -42,7 +42,7 @@ def test_what_a_phrase_costs(asked):
         right[prompt] = np.mean((z @ z_text.T).argmax(1) == exams[0].answer)
     best = max(right.values())
     assert min(right[prompt] for prompt in READ) > best - 0.1, right
-    assert min(right[prompt] for prompt in UNREAD) > 0.45 * best, right
+    assert min(right[prompt] for prompt in UNREAD) > best - 0.15, right
 
 
 def test_it_is_as_sure_as_it_is_right(asked):
