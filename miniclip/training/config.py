@@ -40,7 +40,7 @@ class TrainConfig:
     mix: float = 0.0  # share of pictures mixed out of two styles' drawings of one thing
     plain_names: float = 0.5  # share of captions that are the bare name, where things have one
     descriptions: float = 0.0  # share of captions that do not name the thing, where there are such; see PictureSet
-    random_phrases: float = 0.0  # share of the phrases around captions that are random tokens, to be ignored
+    random_phrases: float = 0.0  # share of the phrases around texts that are random tokens, to be ignored
     by_picture: bool = False  # draw all pictures equally often; else all concepts, however many pictures
     vocab_size: int = 1536  # tokens learned from the captions
     context_length: int = 24  # tokens a text may have
