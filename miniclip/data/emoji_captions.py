@@ -1,9 +1,8 @@
 """What a training step may call an emoji: by its name, and by what is true of others as well.
 
 The words are emojibase's: a name, some tags and a subgroup, with emojilib's keywords; of Openclipart's drawings a
-title, keywords and a folder.
-`captions` hold the name. `descriptions` do not: each is true of many emoji, "fruit" or "something to eat", and teaches
-the model to find what somebody describes.
+title, keywords and a folder. `captions` hold the name. `descriptions` do not: each is true of many emoji, "fruit" or
+"something to eat", and teaches the model to find what somebody describes.
 """
 
 # Phrases that a training caption stands in.
@@ -185,7 +184,7 @@ def descriptions(entry, words_of):
     words_of: {name: tags and keywords} of the catalogue: a person of one skin tone has those of the person.
     """
     name, _, tone = entry["name"].partition(": ")
-    words = words_of.get(name, [])
+    words = entry["tags"] + entry["keywords"] or words_of.get(name, [])
     return list(dict.fromkeys([*words, *kinds_of(entry), *([tone] if tone.endswith("skin tone") else [])]))
 
 

@@ -29,6 +29,7 @@ def test_descriptions_are_shared_and_none_is_blank(entries):
     assert all(text.strip() == text != "" for texts in of.values() for text in texts)
     assert {"fruit", "food", "something to eat"} <= set(of["banana"]) and "a vehicle" in of["automobile"]
     assert "furniture" in of["chair"] and "sofa" in of["couch and lamp"]  # keywords, and none of their tags
+    assert "bewhiskered" in of["man: beard"] and "null" in of["keycap: 0"]
     dark = set(of["woman singer: dark skin tone"])
     assert set(words_of["woman singer"]) <= dark and "dark skin tone" in dark
     assert all(of[entry["name"]] for entry in entries if entry["char"])
