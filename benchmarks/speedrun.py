@@ -112,13 +112,16 @@ def torch_side(run, threads):
             longest = (tokens == model_config["text_cfg"]["vocab_size"] - 1).argmax(1).max() + 1
             texts = peers_torch.encode_text(self.p, torch.from_numpy(tokens[:, :longest]), model_config)
             z_image, z_text = F.normalize(torch.cat(images), dim=-1), F.normalize(texts, dim=-1)
-            logits = self.p["logit_scale"].exp() * z_image @ z_text.T
-            of_rows = of_columns = torch.arange(len(logits))
-            if positives is not None:  # the truth of a row or a column is shared by several
-                rows, columns, x, y = true_entries(len(logits), positives, np.zeros(0, np.float32))
-                of_rows, of_columns = torch.zeros_like(logits), torch.zeros_like(logits)
-                of_rows[rows, columns], of_columns[columns, rows] = torch.from_numpy(x), torch.from_numpy(y)
-            return (F.cross_entropy(logits, of_rows) + F.cross_entropy(logits.T, of_columns)) / 2
+            z_text, total = z_text.reshape(len(z_image), len(positives), -1), 0
+            for c, (weight, true) in enumerate(zip((1, config.description_weight), positives)):
+                logits = self.p["logit_scale"].exp() * z_image @ z_text[:, c].T
+                of_rows = of_columns = torch.arange(len(logits))
+                if true is not None:  # the truth of a row or a column is shared by several
+                    rows, columns, x, y = true_entries(len(logits), true, np.zeros(0, np.float32))
+                    of_rows, of_columns = torch.zeros_like(logits), torch.zeros_like(logits)
+                    of_rows[rows, columns], of_columns[columns, rows] = torch.from_numpy(x), torch.from_numpy(y)
+                total = total + weight * (F.cross_entropy(logits, of_rows) + F.cross_entropy(logits.T, of_columns)) / 2
+            return total / sum((1, config.description_weight)[: len(positives)])
 
         def step(self, map):
             start = time.perf_counter()

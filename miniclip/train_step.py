@@ -52,14 +52,15 @@ def loss_and_gradient(
 ):
     """The loss of a batch and its gradient with respect to every parameter.
 
-    params: the model's tree; micro_batches: list of (images (n, 3, S, S), tokens (n, T)); gradient: a `Flat` like
-    params or their `trained_branches`, overwritten: an encoder that has no place in it is frozen, and has neither a
-    backward pass nor anything to remember for one; map: `map` or a pool's, which keeps order; recompute: forget
-    each micro-batch's activations and run it again for the backward pass, so that a batch may be larger than memory;
-    loss: a function like `clip_loss`; encoders_of: as the one above, or one that computes in half precision (gpu/);
+    params: the model's tree; micro_batches: list of (images (n, 3, S, S), tokens (n C, T)), C texts of each image, one
+    after the other; gradient: a `Flat` like params or their `trained_branches`, overwritten: an encoder that has no
+    place in it is frozen, and has neither a backward pass nor anything to remember for one; map: `map` or a pool's,
+    which keeps order; recompute: forget each micro-batch's activations and run it again for the backward pass, so that
+    a batch may be larger than memory; loss: a function like `clip_loss`, or of C texts (training/columns.py);
+    encoders_of: as the one above, or one that computes in half precision (gpu/);
     ranks: those among whom the batch is spread, each with as many micro-batches, whose loss asks the others. Each
     adds its part, and the gradient is the sum, never an average.
-    Returns {"loss": (), "d_logit_scale": (), "image_features": (N, E), "text_features": (N, E)}, of this rank's pairs.
+    Returns {"loss": (), "d_logit_scale": (), "image_features": (N, E), "text_features": (N C, E)}, of this rank's.
     """
     check_step(params, micro_batches, gradient)
     xp = array_module(params["logit_scale"])
@@ -84,8 +85,8 @@ def loss_and_gradient(
         encoder, i = task
         # What the forward pass remembered is freed as it is done.
         backward = embed(encoder, *micro_batches[i])[1] if recompute else backwards.pop(task)
-        d_features = d_image if encoder == "image" else d_text
-        return backward(d_features[sum(sizes[:i]) : sum(sizes[: i + 1])])
+        d_features, each = (d_image, 1) if encoder == "image" else (d_text, len(d_text) // len(d_image))
+        return backward(d_features[each * sum(sizes[:i]) : each * sum(sizes[: i + 1])])
 
     grads = iter(map(backward_of, [task for task in tasks if task[0] in trained]))  # in this order, whoever is first
 
@@ -111,10 +112,15 @@ def loss_and_gradient(
 
 def check_step(params, micro_batches, gradient):
     """ValueError where there is no micro-batch, or one that is no pair, or the gradient is not laid out as params."""
+    each = None
     for n, batch in enumerate(micro_batches or [()]):
         shapes = [getattr(part, "shape", ()) for part in batch] if isinstance(batch, (list, tuple)) else []
-        if len(shapes) != 2 or not all(shapes) or shapes[0][0] != shapes[1][0]:
-            raise ValueError(f"micro-batch {n} must be images (n, 3, S, S) and as many texts, tokens (n, T).")
+        images, texts = [shape[0] for shape in shapes] if len(shapes) == 2 and all(shapes) else (0, 0)
+        each = each or texts // max(images, 1)
+        if not texts or texts != each * images:
+            raise ValueError(
+                f"micro-batch {n} must be images (n, 3, S, S) and as many texts, tokens (n, T), or C n in every one."
+            )
     shapes = {name: getattr(leaf, "shape", None) for name, leaf in flatten(params).items()}
     if not isinstance(gradient, Flat):
         raise ValueError(f"gradient is a {type(gradient).__name__}; it must be a Flat like params: params.like(…).")

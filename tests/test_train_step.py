@@ -164,6 +164,32 @@ def test_another_loss(images, tokens):
     assert all(np.allclose(gradient_doubled[name], 2 * gradient[name], rtol=1e-13, atol=1e-18) for name in gradient)
 
 
+@pytest.mark.parametrize("sizes", [[7], [3, 3, 1], [2, 5]])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_two_texts_of_each_image(inputs, images, sizes, recompute):
+    """In micro-batches each image keeps its own two, one after the other."""
+    params, pictures, texts = parameters(VIT), images(VIT), inputs.tokens(2 * N)
+
+    def of_both(image_features, text_features, logit_scale):
+        losses = [clip_loss(image_features, text_features[c::2].copy(), logit_scale) for c in (0, 1)]
+
+        def backward():
+            (a, b, c), (d, e, f) = (backward() for _, backward in losses)
+            return a + d, np.stack([b, e], 1).reshape(2 * N, -1), c + f
+
+        return losses[0][0] + losses[1][0], backward
+
+    micro_batches = [
+        (some, rows.reshape(-1, rows.shape[-1])) for some, rows in cut(pictures, texts.reshape(N, 2, -1), sizes)
+    ]
+    result, gradient = step(params, micro_batches, VIT, recompute=recompute, loss=of_both)
+    alone = [step(params, cut(pictures, texts[c::2], [7]), VIT) for c in (0, 1)]
+    assert result["loss"] == pytest.approx(sum(one["loss"] for one, _ in alone), rel=1e-13)
+    assert result["text_features"].shape == (2 * N, result["image_features"].shape[1])
+    for name, leaf in gradient.items():
+        np.testing.assert_allclose(leaf, sum(one[name] for _, one in alone), rtol=1e-9, atol=1e-13, err_msg=name)
+
+
 def test_what_is_no_step(images, tokens):
     params = parameters(VIT)
     pairs, gradient = [(images(VIT), tokens)], Flat(params)
@@ -172,6 +198,9 @@ def test_what_is_no_step(images, tokens):
         ([], gradient, "micro-batch 0 must be images"),
         ([*pairs, images(VIT)], gradient, "micro-batch 1 must be images"),
         ([(images(VIT)[1:], tokens)], gradient, "as many texts"),
+        ([(images(VIT), tokens[:0])], gradient, "as many texts"),
+        ([(images(VIT)[:0], tokens)], gradient, "as many texts"),
+        ([(images(VIT)[:3], tokens[:6]), (images(VIT)[3:], tokens[3:])], gradient, "micro-batch 1 must be images"),
         (iter(pairs), gradient, "micro_batches is of type list_iterator; it must be a list"),
         (pairs, params, "gradient is a dict; it must be a Flat"),
         (pairs, other, "has another shape than the parameter"),

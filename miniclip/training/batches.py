@@ -52,38 +52,43 @@ class Batches:
             )
 
     def draw(self, step):
-        """The pairs of a step: drawings (N, 2), of one thing each, tokens (N, T), and which texts name many things.
+        """The pairs of a step: drawings (N, 2), of one thing each, and columns of texts, as `Texts.draw` gives them.
 
-        Their order is random: sorted by anything that a caption shows, as its length, the norms of a micro-batch of
-        pictures would give away a part of the answer.
+        One column, or two where each picture has a description beside its caption. The order of the pairs is random:
+        sorted by anything that a caption shows, as its length, the norms of a micro-batch of pictures would give away
+        a part of the answer.
         """
-        rng = np.random.default_rng([self.config.seed, step])
-        count = min(self.config.batch_size, len(self.families))
+        config = self.config
+        rng = np.random.default_rng([config.seed, step])
+        count = min(config.batch_size, len(self.families))
         families = rng.choice(len(self.families), count, replace=False, p=self.share)
-        things = np.concatenate([self.families[family] for family in families])[: self.config.batch_size]
+        things = np.concatenate([self.families[family] for family in families])[: config.batch_size]
         drawn = rng.integers(0, self.counts[things, None], (len(things), 2))
         drawings = self.drawings[self.starts[things, None] + drawn]
-        tokens, owners = self.texts.draw(self.concept[drawings[:, 0]], rng)
-        return drawings, tokens, owners
+        shares = [(config.plain_names, config.descriptions)]
+        if self.texts.descriptions and config.description_weight:
+            shares.append((0.0, 1.0))
+        return drawings, [self.texts.draw(self.concept[drawings[:, 0]], rng, *each) for each in shares]
 
     def positives(self, step):
-        """Which texts are true of which pictures, as `loss.true_entries` takes it; None for each of its own alone."""
-        if not self.texts.descriptions or not self.config.descriptions:
-            return None
-        drawings, _, owners = self.draw(step)
-        rows = [np.arange(len(drawings))]
-        columns = rows[:]
-        concepts = self.concept[drawings[:, 0]]
-        for column, true in owners.items():
-            also = np.flatnonzero(np.isin(concepts, list(true)))
-            rows.append(also)
-            columns.append(np.full(len(also), column))
-        return np.unique([np.concatenate(rows), np.concatenate(columns)], axis=1)
+        """Which texts are true of which pictures: for each column of texts, as `loss.true_entries` takes it."""
+        if not (self.texts.descriptions and (self.config.descriptions or self.config.description_weight)):
+            return [None]
+        drawings, columns = self.draw(step)
+        concepts, found = self.concept[drawings[:, 0]], []
+        for _, owners in columns:
+            entries = [np.stack([np.arange(len(concepts))] * 2)]  # each text is true of its own picture
+            for column, true in owners.items():
+                rows = np.flatnonzero(np.isin(concepts, list(true)))
+                entries.append(np.stack([rows, np.full(len(rows), column)]))
+            found.append(np.unique(np.concatenate(entries, 1), axis=1))
+        return found
 
     def __call__(self, step, map=map, part=(0, 1)):
         """The micro-batches of a step that belong to rank part[0] of part[1], drawn by `map`."""
         config = self.config
-        drawings, tokens, _ = self.draw(step)
+        drawings, columns = self.draw(step)
+        texts = np.stack([tokens for tokens, _ in columns], 1)  # (N, C, T)
 
         def micro_batch(rows):
             # Each micro-batch has its own random numbers, so it does not matter which thread draws them first.
@@ -96,7 +101,7 @@ class Batches:
                 if config.augment_strength
                 else plain(pictures, self.size)
             )
-            return normalize(images, self.model_config), tokens[rows]
+            return normalize(images, self.model_config), np.concatenate(texts[rows])
 
         # Of nearly one size: the norms would learn nothing from a last micro-batch of one picture.
         count = -(-config.batch_size // config.micro_batch)
@@ -130,12 +135,15 @@ class Texts:
             for text in texts:
                 self.owners.setdefault(text, set()).add(k)
 
-    def draw(self, concepts, rng):
-        """One text for each of N concepts: tokens (N, T), and {row: the set of all concepts that it is true of}."""
+    def draw(self, concepts, rng, plain_names, descriptions):
+        """One text for each of N concepts: tokens (N, T), and {row: the set of all concepts that it is true of}.
+
+        plain_names, descriptions: which share are bare names, and which describe, of those that can.
+        """
         rows, owners = [], {}
         for row, (k, kind) in enumerate(zip(concepts, rng.random(len(concepts)))):
-            plain = self.named and kind < self.config.plain_names
-            describe = kind >= 1 - self.config.descriptions and self.descriptions and self.descriptions[k]
+            plain = self.named and kind < plain_names
+            describe = kind >= 1 - descriptions and self.descriptions and self.descriptions[k]
             if describe:
                 count = min(len(self.descriptions[k]), 1 + int(rng.integers(3) * rng.integers(2)))
                 some = [self.descriptions[k][i] for i in rng.permutation(len(self.descriptions[k]))[:count]]

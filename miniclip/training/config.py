@@ -40,6 +40,7 @@ class TrainConfig:
     mix: float = 0.0  # share of pictures mixed out of two styles' drawings of one thing
     plain_names: float = 0.5  # share of captions that are the bare name, where things have one
     descriptions: float = 0.0  # share of captions that do not name the thing, where there are such; see PictureSet
+    description_weight: float = 0.0  # in the loss, of a description beside each caption; 0: there is none
     random_phrases: float = 0.0  # share of the phrases around texts that are random tokens, to be ignored
     by_picture: bool = False  # draw all pictures equally often; else all concepts, however many pictures
     vocab_size: int = 1536  # tokens learned from the captions
@@ -66,7 +67,7 @@ class TrainConfig:
         for name in ("beta1", "beta2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and less than 1.")
-        for name in ("weight_decay", "warmup", "evaluate_every", "augment_strength"):
+        for name in ("weight_decay", "warmup", "evaluate_every", "augment_strength", "description_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0, and finite.")
         for name in ("mix", "plain_names", "descriptions", "random_phrases"):
@@ -100,6 +101,7 @@ class TrainConfig:
                 "blend": 1.0,
                 "random_phrases": 0.0,
                 "descriptions": 0.0,
+                "description_weight": 0.0,
                 "ring": False,
             } | description  # which earlier versions did not have
             if set(description) == {known.name for known in fields(cls)}:
@@ -118,8 +120,8 @@ INK = VARIED | {"grey": 0.15, "lines": 0.08}  # more of what has no colour
 
 DEFAULT = TrainConfig(steps=800, micro_batch=128, weight_decay=0.1, ema_decay=0.98, plain_names=0.7, vocab_size=4096)
 FULL = TrainConfig(
-    "resnet", steps=3000, batch_size=512, micro_batch=64, warmup=100, ema_decay=0.995, descriptions=0.05,
-    random_phrases=0.5, evaluate_every=400,
+    "resnet", steps=3000, batch_size=512, micro_batch=64, warmup=100, ema_decay=0.995, random_phrases=0.5,
+    description_weight=0.3, evaluate_every=400,
 )  # fmt: skip
 WORDS = TrainConfig(  # the second stage: the text encoder learns to describe what a trained image encoder sees
     steps=1000, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.4,

@@ -31,6 +31,7 @@ from ..optim import AdamW, learning_rate
 from ..train_step import encoders_of, loss_and_gradient, trained_branches
 from ..tree import Flat, to_device
 from .batches import Batches, fingerprint
+from .columns import loss_of_columns
 from .gathered_loss import gathered_clip_loss
 from .nonfinite import first_nonfinite
 from .ranks import check_alike, check_spread
@@ -126,7 +127,8 @@ class Run:
         encoders = encoders_of
         if self.dtype.itemsize == 2:
             encoders = half_encoders(self.dtype, self.scaler and self.scaler.scale)
-        loss = partial(self.loss(len(micro_batches), map), positives=self.positives(self.step))
+        loss, weights = self.loss(len(micro_batches), map), (1, self.config.description_weight)
+        loss = loss_of_columns([partial(loss, positives=true) for true in self.positives(self.step)], weights)
         arguments = self.tree, micro_batches, self.model_config, self.gradient, map, self.config.recompute
         return loss_and_gradient(*arguments, loss, encoders, self.ranks)
 

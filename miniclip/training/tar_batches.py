@@ -77,7 +77,8 @@ class TarBatches:
             )
 
     def positives(self, step):
-        """None: each text is true of its own picture alone, as far as anybody knows."""
+        """[None]: each text is true of its own picture alone, as far as anybody knows."""
+        return [None]
 
     def __call__(self, step, map=map, part=(0, 1)):
         lanes, texts, repeated = self.draw(step)
@@ -219,5 +220,5 @@ class TarBatches:
 
 def for_tars(config):
     """A TrainConfig as it holds for tars: CLIP's vocabulary and length of texts; nothing that needs all captions."""
-    nothing = dict.fromkeys(("mix", "plain_names", "descriptions", "random_phrases"), 0.0)
+    nothing = dict.fromkeys(("mix", "plain_names", "descriptions", "description_weight", "random_phrases"), 0.0)
     return replace(config, vocab_size=49408, context_length=77, by_picture=False, augmentation={}, **nothing)

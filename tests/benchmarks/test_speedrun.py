@@ -99,7 +99,7 @@ def test_what_cannot_be_raced(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("descriptions", [False, True])
+@pytest.mark.parametrize("descriptions", [{}, {"descriptions": 0.4}, {"description_weight": 0.3}])
 @pytest.mark.parametrize("model", ["resnet-micro", "vit-tiny"])
 def test_both_sides_train_the_same(shapes, tmp_path, model, descriptions):
     """Losses, parameters and their moving average, up to rounding; with texts that are true of several pictures too."""
@@ -107,11 +107,11 @@ def test_both_sides_train_the_same(shapes, tmp_path, model, descriptions):
     data, config = shapes[0], speedrun.replace(SMALL, model=model, steps=100, warmup=50, batch_size=12, micro_batch=6)
     if descriptions:
         words = [[text.split()[0] for text in texts] for texts in data.captions]
-        data, config = speedrun.replace(data, descriptions=words), speedrun.replace(config, descriptions=0.4)
+        data, config = speedrun.replace(data, descriptions=words), speedrun.replace(config, **descriptions)
     ours = speedrun.Ours(Run(data, config, tmp_path / "ours"))
     theirs = speedrun.torch_side(Run(data, config, tmp_path / "theirs"), threads=1)
-    shared = [positives is not None and len(positives[0]) > 12 for positives in map(ours.run.positives, range(5))]
-    assert any(shared) == descriptions
+    shared = [true is not None and len(true[0]) > 12 for step in range(5) for true in ours.run.positives(step)]
+    assert any(shared) == bool(descriptions)
     losses = np.array([[side.step(map)[0] for side in (ours, theirs)] for _ in range(5)])
     np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=1e-4)
     assert losses[0, 0] != pytest.approx(losses[1, 0])

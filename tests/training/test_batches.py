@@ -116,7 +116,7 @@ def test_which_descriptions_are_true_of_which_pictures(coloured):
     words, several = set(), 0
     for step in range(40):
         batch, truth = batches(step), np.zeros((20, 20), bool)
-        truth[tuple(batches.positives(step))] = True
+        truth[tuple(batches.positives(step)[0])] = True
         things = [red // 10 for red in shown(batches, batch, 0)]
         texts = [tokenizer.decode(row[1 : list(row).index(tokenizer.end_token)]) for _, t in batch for row in t]
         for column, text in enumerate(texts):
@@ -127,7 +127,37 @@ def test_which_descriptions_are_true_of_which_pictures(coloured):
             words |= set() if own else said
             several += not own and sum(true) > 1
     assert words == {"even", "third", "fourth", "thing"} and several > 100
-    assert batches_of(data, PLAIN, tokenizer).positives(0) is None
+    assert batches_of(data, PLAIN, tokenizer).positives(0) == [None]
+
+
+def test_a_description_stands_beside_each_caption(coloured):
+    """Behind each picture's caption one of its descriptions, or a caption again of a thing that has none."""
+    descriptions = [[f"kind {k % 3}", "thing of all"] if k < 15 else [] for k in range(20)]
+    data = replace(coloured, descriptions=descriptions, description_templates=["{}", "something {}"])
+    tokenizer = Tokenizer.train(texts_of(data), 700)
+    config = replace(PLAIN, description_weight=0.3, micro_batch=7)
+    batches, kinds = batches_of(data, config, tokenizer), set()
+    captions = [set(rows_of(batches, k)) for k in range(20)]
+    for step in range(30):
+        batch = batches(step)
+        assert [len(tokens) for _, tokens in batch] == [14, 14, 12]
+        things, tokens = [red // 10 for red in shown(batches, batch, 0)], np.concatenate([t for _, t in batch])
+        assert all(bytes(row) in captions[k] for k, row in zip(things, tokens[::2]))
+        truths = np.zeros((2, 20, 20), bool)
+        for truth, true in zip(truths, batches.positives(step)):
+            truth[tuple(true)] = True
+        assert (truths[0] == np.eye(20, dtype=bool)).all()
+        for column, (k, row) in enumerate(zip(things, tokens[1::2])):
+            text = tokenizer.decode(row[1 : list(row).index(tokenizer.end_token)])
+            said = {word for word in ("kind 0", "kind 1", "kind 2", "thing of all") if word in text}
+            assert said <= set(descriptions[k]) if said else bytes(row) in captions[k] and k >= 15
+            assert truths[1][:, column].tolist() == [
+                said <= set(descriptions[other]) if said else other == k for other in things
+            ]
+            kinds |= said
+    assert len(kinds) == 4
+    without = batches_of(coloured, config)  # which has no descriptions: one text of each picture
+    assert [len(tokens) for _, tokens in without(0)] == [7, 7, 6] and without.positives(0) == [None]
 
 
 def test_random_phrases_stand_around_the_caption_of_the_picture(coloured):
