@@ -17,7 +17,7 @@ from .train_step import is_statistic
 from .tree import Flat, flatten
 
 MAXIMUM_LOGIT_SCALE = math.log(100)
-KINDS = WEIGHT, VECTOR, STATISTIC = range(3)  # of a number: decayed, not decayed, a running average
+KINDS = WEIGHT, VECTOR, STATISTIC, ELSE = range(4)  # of a number: decayed, not decayed, a running average, not AdamW's
 STATISTIC_RATE = 0.1  # PyTorch's momentum of batch normalisation's averages
 
 
@@ -90,10 +90,14 @@ class AdamW:
         if self.max_grad_norm is not None:
             norm = self.gradient_norm(gradient, map) if norm is None else norm
             shrink, finite = xp.minimum(1, self.max_grad_norm / (norm + 1e-6)).astype(dtype), xp.isfinite(norm)
-        update(gradient.vector, self, lr, shrink, finite, map)
+        self.update(gradient, lr, shrink, finite, map)
         for tree in (self.params.tree, self.average.tree):
             xp.minimum(tree["logit_scale"], MAXIMUM_LOGIT_SCALE, out=tree["logit_scale"])
         return norm
+
+    def update(self, gradient, lr, shrink, finite, map):
+        """Change θ and the average; shrink (): the factor of clipping; finite (): where False, nothing changes."""
+        update(gradient.vector, self, lr, shrink, finite, map)
 
     def rates(self, lr):
         """lr / (1 − β₁ᵗ), 1 / √(1 − β₂ᵗ), 1 − lr λ, and how far the average follows: a young one forgets faster."""
@@ -142,7 +146,7 @@ def update(gradient, optimizer, lr, shrink, finite, map=map):
         theta, average = optimizer.params.vector[place], optimizer.average.vector[place]
         if kind == STATISTIC:
             theta -= STATISTIC_RATE * gradient[place]
-        else:
+        elif kind != ELSE:
             m, v = optimizer.m[place], optimizer.v[place]
             # `part` is, in turn, (1 − β₁) g, (1 − β₂) g², √v̂ + ε and the step: one array for all.
             part = gradient[place] * ((1 - beta1) * shrink)

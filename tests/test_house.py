@@ -17,7 +17,7 @@ CORE = [name for name in FILES if "/" not in name and name not in ("__init__.py"
 
 LONGEST_FILE = 250
 LINES_OF_CORE = 2_670
-LINES_TO_READ = 7_150  # core, training, data and evaluation
+LINES_TO_READ = 7_260  # core, training, data and evaluation
 SECONDS_OF_IMPORT = 0.3
 
 

@@ -15,6 +15,7 @@ USUAL_SIZE = 64  # of the pictures in pixels, for models that take no larger one
 # What there is: a test holds them against training, init and gpu.
 PRESETS = ("default", "full", "words", "shapes", "vit")
 MODELS = ("resnet-micro", "resnet-tiny", "resnet", "vit-tiny")
+OPTIMIZERS = ("adamw", "muon")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 OF_CHECKPOINT = tuple(flag for flag in LOADING if flag[0] != "--model")  # what else to say of --from
 
@@ -38,6 +39,7 @@ TRAIN = (  # flags of `train`: names, and what argparse takes
     ("--micro-batch --shard", {"type": int}, "pairs embedded together, instead of the preset's"),
     ("--recompute", {"action": "store_true", "default": None}, "keep no activations but run micro-batches again: less "
      "memory, a third more time"),
+    ("--optimizer", {"choices": OPTIMIZERS}, "instead of the preset's or, with --from, of adamw"),
     ("--learning-rate", {"type": float}, "instead of the preset's or, with --from and another preset than words, of "
      "2e-4, or 1e-5 for a model of 20 million parameters or more"),
     ("--evaluate-every", {"type": int, "metavar": "STEPS"}, "also evaluate during training"),
@@ -171,6 +173,8 @@ def configuration(options, name, start):
         if any(architecture(start.config)[key] != value for key, value in architecture(wanted).items()):
             of = f"{start.about.get('checkpoint', 'the model')} is not of the architecture {options.model}"
             raise ValueError(f"{of}: leave out --model.")
+    if start and options.optimizer is None:
+        said["optimizer"] = "adamw"
     if start and options.learning_rate is None and not preset(name).freeze:
         size = parameters_of(start)
         said["learning_rate"] = next(rate for least, rate in reversed(FINE_TUNING_RATES.items()) if size >= least)

@@ -3,7 +3,7 @@
 // ------------------------------------------------------------------------------------------- AdamW
 
 // A thread takes every (threads of the grid)th number of the flat vectors. `kind` is 0 for a weight, which
-// decays, 1 for what does not, 2 for a running average. `finite` and `shrink` are read here, on the card, so
+// decays, 1 for what does not, 2 for a running average, 3 for what is not AdamW's to move. `finite` and `shrink` are read here, on the card, so
 // that the processor need not wait for them; where *finite is 0, nothing changes. `average` may be theta itself.
 template <class A>
 __global__ void adamw(A *theta, const A *__restrict__ gradient, A *__restrict__ m, A *__restrict__ v,
@@ -20,7 +20,7 @@ __global__ void adamw(A *theta, const A *__restrict__ gradient, A *__restrict__ 
         const A g = gradient[i];
         if (kind[i] == 2) {
             value -= statistic_rate * g;
-        } else {
+        } else if (kind[i] < 2) {
             const A fresh = g * part;                   // (1 - beta1) g; new2 makes (1 - beta2) g^2 of its square
             m[i] = m[i] * beta1 + fresh;
             v[i] = v[i] * beta2 + fresh * fresh * new2;

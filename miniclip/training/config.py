@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from ..data import Augmentation
 from ..gpu import PRECISIONS
 from ..init import MODELS
+from .muon import OPTIMIZERS
 
 FORMER_NAMES = {
     "batch": "batch_size",
@@ -27,6 +28,7 @@ class TrainConfig:
     steps: int = 600
     batch_size: int = 256  # pairs a step, no two of one concept
     micro_batch: int = 32  # pairs embedded together; norms take their statistics from one micro-batch
+    optimizer: str = "adamw"  # or "muon", for the hidden matrices (see muon.py)
     learning_rate: float = 2e-3  # at its peak
     warmup: int = 50  # steps until then
     weight_decay: float = 0.2
@@ -81,7 +83,7 @@ class TrainConfig:
         parts = [part.name for part in fields(Augmentation)]
         if unknown := set(self.augmentation) - set(parts):
             raise ValueError(f"augmentation has no part {min(unknown)!r}; it has {', '.join(parts)}.")
-        for name, choices in (("model", MODELS), ("precision", PRECISIONS)):
+        for name, choices in (("model", MODELS), ("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"there is no {name} {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
         if self.freeze not in ("image", "text", ""):
@@ -103,6 +105,7 @@ class TrainConfig:
                 "descriptions": 0.0,
                 "description_weight": 0.0,
                 "ring": False,
+                "optimizer": "adamw",
             } | description  # which earlier versions did not have
             if set(description) == {known.name for known in fields(cls)}:
                 with suppress(TypeError):  # a word where a number belongs
@@ -118,10 +121,13 @@ VARIED = GEOMETRY | COLOUR | SURFACE
 NO_BACKGROUND = VARIED | {"background": 0}
 INK = VARIED | {"grey": 0.15, "lines": 0.08}  # more of what has no colour
 
-DEFAULT = TrainConfig(steps=800, micro_batch=128, weight_decay=0.1, ema_decay=0.98, plain_names=0.7, vocab_size=4096)
+DEFAULT = TrainConfig(
+    steps=800, micro_batch=128, optimizer="muon", learning_rate=4e-3, weight_decay=0.1, ema_decay=0.98, plain_names=0.7,
+    vocab_size=4096,
+)  # fmt: skip
 FULL = TrainConfig(
-    "resnet", steps=3000, batch_size=512, micro_batch=64, warmup=100, ema_decay=0.995, random_phrases=0.5,
-    description_weight=0.3, evaluate_every=400,
+    "resnet", steps=3000, batch_size=512, micro_batch=64, optimizer="muon", learning_rate=4e-3, warmup=100,
+    ema_decay=0.995, random_phrases=0.5, description_weight=0.3, evaluate_every=400,
 )  # fmt: skip
 WORDS = TrainConfig(  # the second stage: the text encoder learns to describe what a trained image encoder sees
     steps=1000, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.4,

@@ -27,12 +27,13 @@ from ..evaluation import evaluate
 from ..gpu import GradScaler, Prefetch, compute_dtype, half_encoders
 from ..loss import clip_loss
 from ..model import CLIP
-from ..optim import AdamW, learning_rate
+from ..optim import learning_rate
 from ..train_step import encoders_of, loss_and_gradient, trained_branches
 from ..tree import Flat, to_device
 from .batches import Batches, fingerprint
 from .columns import loss_of_columns
 from .gathered_loss import gathered_clip_loss
+from .muon import OPTIMIZERS
 from .nonfinite import first_nonfinite
 from .ranks import check_alike, check_spread
 from .ring_loss import ring_clip_loss
@@ -82,9 +83,8 @@ class Run:
         self.frozen = {branch: params[branch] for branch in params if branch not in self.params.tree}
         self.begun = {branch: params[branch] for branch in self.params.tree} if config.blend < 1 else None
         self.gradient = self.params.like(self.params.vector.copy())
-        betas = config.beta1, config.beta2
-        rest = config.epsilon, config.weight_decay, config.max_grad_norm, config.ema_decay
-        self.optimizer = AdamW(self.params, *betas, *rest)
+        rest = config.beta1, config.beta2, config.epsilon, config.weight_decay, config.max_grad_norm, config.ema_decay
+        self.optimizer = OPTIMIZERS[config.optimizer](self.params, self.model_config, *rest)
         self.to_device, self.dtype = to_array_on(device), compute_dtype(config.precision, device)
         self.scaler = GradScaler(array_module(self.params.vector)) if self.dtype == np.float16 else None
         self.unread, self.numbers = [], {}
@@ -127,8 +127,8 @@ class Run:
         encoders = encoders_of
         if self.dtype.itemsize == 2:
             encoders = half_encoders(self.dtype, self.scaler and self.scaler.scale)
-        loss, weights = self.loss(len(micro_batches), map), (1, self.config.description_weight)
-        loss = loss_of_columns([partial(loss, positives=true) for true in self.positives(self.step)], weights)
+        losses = [partial(self.loss(len(micro_batches), map), positives=true) for true in self.positives(self.step)]
+        loss = loss_of_columns(losses, (1, self.config.description_weight))
         arguments = self.tree, micro_batches, self.model_config, self.gradient, map, self.config.recompute
         return loss_and_gradient(*arguments, loss, encoders, self.ranks)
 
@@ -140,7 +140,7 @@ class Run:
         return partial(loss, ranks=self.ranks, tiles=tiles, map=map)
 
     def update(self, result, micro_batches, map=map):
-        """AdamW's step with `self.gradient`. On the CPU it is looked at at once; a GPU is not waited for until `look`.
+        """A step with `self.gradient`. On the CPU it is looked at at once; a GPU is not waited for until `look`.
 
         Raises TrainingDiverged.
         """

@@ -13,8 +13,10 @@ from on_card import cotangent, forward_and_backward
 
 from miniclip import attention, layers, loss
 from miniclip.gpu import device, launch
+from miniclip.init import initialize, model_config
 from miniclip.optim import AdamW
-from miniclip.tree import Flat
+from miniclip.training.muon import Muon
+from miniclip.tree import Flat, tree_map
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 in NumPy needs `pip install ml_dtypes`.")
 pytestmark = pytest.mark.double
@@ -238,6 +240,27 @@ def test_adamw_is_its_original(xp, dtype, ema_decay, size):
     for there, here in zip(vectors_there[:-1], vectors):
         close(there, here, dtype)
     assert (gradient_there.vector.get().tobytes(), theirs.kinds.get().tobytes()) == given
+
+
+@pytest.mark.parametrize("dtype", [np.dtype(np.float64), np.dtype(np.float32)], ids=str)
+def test_muon_is_its_original(xp, dtype):
+    """What is Muon's the kernel of AdamW leaves alone, but for the average."""
+    config = model_config("resnet-micro", vocab_size=30, context_length=6)
+    tree = initialize(config, 0, dtype)
+    rng, sides = np.random.default_rng(0), []
+    gradients = [rng.standard_normal(Flat(tree).vector.size).astype(dtype) for _ in range(3)]
+    for module in (np, xp):
+        optimizer = Muon(Flat(tree_map(module.asarray, tree)), config, ema_decay=0.9)
+        for gradient in gradients:
+            optimizer.step(optimizer.params.like(module.asarray(gradient)), 0.02)
+        sides.append(optimizer)
+    ours, theirs = sides
+    for name in ("params", "m", "v", "average"):
+        close(theirs.state()[name], ours.state()[name], dtype, factor=10)
+    broken = xp.asarray(np.where(np.arange(gradients[0].size) == 5, np.nan, gradients[0]).astype(dtype))
+    before = [theirs.state()[name].get().tobytes() for name in ("params", "m", "v", "average")]
+    theirs.step(theirs.params.like(broken), 0.02)
+    assert [theirs.state()[name].get().tobytes() for name in ("params", "m", "v", "average")] == before
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(xp):

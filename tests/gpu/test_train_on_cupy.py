@@ -50,9 +50,10 @@ def no_thread_is_left():
     return not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
-def test_the_card_is_read_only_where_the_log_is_due(shapes, tmp_path, card, watched):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_card_is_read_only_where_the_log_is_due(shapes, tmp_path, card, watched, optimizer):
     with card.counting() as counts:
-        run_to_the_end(shapes, tmp_path, EVERY_THIRD, device="gpu", threads=2)
+        run_to_the_end(shapes, tmp_path, replace(EVERY_THIRD, optimizer=optimizer), device="gpu", threads=2)
     assert [(step, waits) for name, step, waits in watched if name == "look"] == [(3, 1), (6, 1)]
     steps = [(name, waits) for name, _, waits in watched if name != "look"]
     assert steps == [("draw", 0), ("differentiate", 0), ("update", 0)] * 6

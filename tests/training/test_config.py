@@ -49,6 +49,7 @@ def test_presets():
         ("warmup", -1),
         ("evaluate_every", -1),
         ("augment_strength", float("nan")),
+        ("description_weight", -0.3),
     ],
 )
 def test_a_value_that_cannot_be_is_named(field, value):
@@ -65,6 +66,8 @@ def test_what_is_not_there_is_refused_with_what_there_is():
         TrainConfig(model="resnet-50")
     with pytest.raises(ValueError, match="no precision 'float8'; choose one of float32"):
         TrainConfig(precision="float8")
+    with pytest.raises(ValueError, match="no optimizer 'adam'; choose one of adamw, muon"):
+        TrainConfig(optimizer="adam")
     with pytest.raises(ValueError, match="augmentation has no part 'blur'; it has .*rotate"):
         TrainConfig(augmentation={"blur": 1})
     with pytest.raises(ValueError, match="mix is 1.5; it is a share, between 0 and 1"):

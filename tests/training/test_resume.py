@@ -37,13 +37,14 @@ def test_recomputing_gives_the_same_numbers_and_another_seed_others(shapes, once
     assert rows[0]["loss"] != once[1][0]["loss"]
 
 
-def test_descriptions_beside_captions_too_have_the_same_bits_on_any_number_of_threads(shapes, once, tmp_path):
+@pytest.mark.parametrize("more", [{"description_weight": 0.5}, {"optimizer": "muon"}])
+def test_other_runs_too_have_the_same_bits_on_any_number_of_threads(shapes, once, tmp_path, more):
     words = [[text.split()[0] for text in texts] for texts in shapes[0].captions]
-    described, config = (replace(shapes[0], descriptions=words),), replace(SMALL, description_weight=0.5)
+    described, config = (replace(shapes[0], descriptions=words),), replace(SMALL, **more)
     first, again = (run_to_the_end(described, tmp_path / str(k), config, threads=k) for k in (1, 3))
     assert without_timing(first) == without_timing(again)
     assert contents(tmp_path / "1") == contents(tmp_path / "3") | {"log.jsonl": contents(tmp_path / "1")["log.jsonl"]}
-    assert first[0]["loss"] != once[1][0]["loss"]
+    assert first[2]["loss"] != once[1][2]["loss"]
 
 
 class Killed(BaseException):
