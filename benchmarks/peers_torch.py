@@ -106,14 +106,52 @@ def clip_loss(p, images, tokens, config):
     return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
 
 
+class Muon(torch.optim.Optimizer):
+    """Jordan et al. 2024, with the scale of Liu et al. 2025, in float32 (torch.optim.Muon's products have 16 bits).
+
+    leaves: [(parameter, (M, rows, columns))], the matrices that each holds.
+    """
+
+    def __init__(self, leaves, lr, weight_decay, momentum=0.95):
+        self.shapes, self.momentum = [shape for _, shape in leaves], momentum
+        super().__init__([leaf for leaf, _ in leaves], {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        [group] = self.param_groups
+        for leaf, shape in zip(group["params"], self.shapes):
+            m = self.state[leaf].setdefault("momentum", torch.zeros_like(leaf))
+            m.mul_(self.momentum).add_(leaf.grad)
+            x = leaf.grad.add(m, alpha=self.momentum).reshape(shape)
+            x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+            x = x.mT if (tall := shape[1] > shape[2]) else x
+            for _ in range(5):
+                gram = x @ x.mT
+                x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+            x = x.mT if tall else x
+            leaf.mul_(1 - group["lr"] * group["weight_decay"])
+            leaf.add_(x.reshape(leaf.shape), alpha=-group["lr"] * 0.2 * max(shape[1:]) ** 0.5)
+
+
 class Torch:
     """One training state. params: {dotted name: array}; images (N, 3, S, S), tokens (N, T): arrays.
 
-    device: "cpu" or "cuda"; precision, on "cuda": "float32", "tf32", or "bfloat16" by autocast.
+    device: "cpu" or "cuda"; precision, on "cuda": "float32", "tf32", or "bfloat16" by autocast; muon: {name: shape}
+    of the parameters that are Muon's, and not AdamW's.
     """
 
     def __init__(
-        self, params, images, tokens, config, settings, threads, compiled=False, device="cpu", precision="float32"
+        self,
+        params,
+        images,
+        tokens,
+        config,
+        settings,
+        threads,
+        compiled=False,
+        device="cpu",
+        precision="float32",
+        muon=(),
     ):
         torch.set_num_threads(threads)
         self.device, self.half = device, precision == "bfloat16"
@@ -130,7 +168,8 @@ class Torch:
         self.p = {name: tensor(array) for name, array in params.items()}
         self.images, self.tokens, self.config = tensor(images), torch.from_numpy(tokens).to(device), config
         self.learned = {name: leaf.requires_grad_() for name, leaf in self.p.items() if "running_" not in name}
-        matrices, others = ([leaf for leaf in self.learned.values() if (leaf.ndim > 1) == m] for m in (True, False))
+        rest = [leaf for name, leaf in self.learned.items() if name not in muon]
+        matrices, others = ([leaf for leaf in rest if (leaf.ndim > 1) == m] for m in (True, False))
         decay = settings["weight_decay"]
         self.optimizer = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}],
@@ -139,6 +178,10 @@ class Torch:
             eps=settings["epsilon"],
             fused=True,
         )
+        self.optimizers = [self.optimizer]
+        if muon:
+            leaves = [(self.p[name], shape) for name, shape in muon.items()]
+            self.optimizers.append(Muon(leaves, settings["learning_rate"], decay))
         self.loss, self.embed = (torch.compile(f) if compiled else f for f in (clip_loss, embed))
 
     def differentiate(self):

@@ -10,7 +10,7 @@ Emoji of all training styles but one are learned, and those of that one named (N
 what is fast does not look at Fluent. Two processes train the same model with the same recipe:
 
     ours     miniclip's training run, step by step
-    torch    PyTorch, eager: the same initial parameters, batches, loss, clipping, AdamW, schedule and moving average
+    torch    PyTorch, eager: the same initial parameters, batches, loss, clipping, optimisers, schedule, moving average
 
 Both get their batches from miniclip, and the drawing of them counts for both. They take turns of a few steps, and the
 one that does not have its turn sleeps; every other round goes the other way about. The losses of the first steps must
@@ -46,6 +46,7 @@ from miniclip.loss import true_entries
 from miniclip.model import CLIP
 from miniclip.optim import learning_rate
 from miniclip.training import PRESETS, Run, keep_freed_memory, preset
+from miniclip.training.muon import matrices
 from miniclip.tree import flatten, unflatten
 
 FILE = RESULTS / "speedrun.json"
@@ -88,7 +89,8 @@ def torch_side(run, threads):
             settings = {key: getattr(config, key) for key in ("weight_decay", "learning_rate", "epsilon")}
             settings["betas"] = config.beta1, config.beta2
             nothing = np.zeros((0, 3, 1, 1), np.float32), np.zeros((0, 1), np.int64)
-            super().__init__(flatten(run.tree), *nothing, model_config, settings, threads)
+            muon = matrices(run.tree, model_config) if config.optimizer == "muon" else {}
+            super().__init__(flatten(run.tree), *nothing, model_config, settings, threads, muon=muon)
             self.count, self.average = 0, {name: leaf.detach().clone() for name, leaf in self.p.items()}
             self.statistics = [name for name in self.p if "running_" in name]
             self.layout = torch.channels_last if is_resnet(model_config) else torch.contiguous_format
@@ -127,13 +129,15 @@ def torch_side(run, threads):
             start = time.perf_counter()
             micro_batches = run.batches(self.count, map)
             drawn = time.perf_counter() - start
-            self.optimizer.zero_grad(set_to_none=True)
+            for leaf in self.learned.values():
+                leaf.grad = None
             loss = self.loss_of(micro_batches, run.positives(self.count))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.learned.values(), config.max_grad_norm)
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(self.count, config.steps, config.learning_rate, config.warmup)
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(self.count, config.steps, config.learning_rate, config.warmup)
+                optimizer.step()
             self.count += 1
             with torch.no_grad():
                 self.p["logit_scale"].clamp_(max=math.log(100))

@@ -99,7 +99,7 @@ def test_what_cannot_be_raced(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("descriptions", [{}, {"descriptions": 0.4}, {"description_weight": 0.3}])
+@pytest.mark.parametrize("descriptions", [{}, {"descriptions": 0.4}, {"description_weight": 0.3, "optimizer": "muon"}])
 @pytest.mark.parametrize("model", ["resnet-micro", "vit-tiny"])
 def test_both_sides_train_the_same(shapes, tmp_path, model, descriptions):
     """Losses, parameters and their moving average, up to rounding; with texts that are true of several pictures too."""
