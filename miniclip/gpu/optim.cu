@@ -3,8 +3,9 @@
 // ------------------------------------------------------------------------------------------- AdamW
 
 // A thread takes every (threads of the grid)th number of the flat vectors. `kind` is 0 for a weight, which
-// decays, 1 for what does not, 2 for a running average, 3 for what is not AdamW's to move. `finite` and `shrink` are read here, on the card, so
-// that the processor need not wait for them; where *finite is 0, nothing changes. `average` may be theta itself.
+// decays, 1 for what does not, 2 for a running average, 3 for what is not AdamW's to move. `finite` and `shrink`
+// are read here, on the card, so that the processor need not wait for them; where *finite is 0, nothing changes.
+// `average` may be theta itself.
 template <class A>
 __global__ void adamw(A *theta, const A *__restrict__ gradient, A *__restrict__ m, A *__restrict__ v,
                       A *average, const unsigned char *__restrict__ kind,
