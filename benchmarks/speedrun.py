@@ -115,7 +115,8 @@ def torch_side(run, threads):
             texts = peers_torch.encode_text(self.p, torch.from_numpy(tokens[:, :longest]), model_config)
             z_image, z_text = F.normalize(torch.cat(images), dim=-1), F.normalize(texts, dim=-1)
             z_text, total = z_text.reshape(len(z_image), len(positives), -1), 0
-            for c, (weight, true) in enumerate(zip((1, config.description_weight), positives)):
+            weights = (1, config.description_weight)[: len(positives)]
+            for c, (weight, true) in enumerate(zip(weights, positives)):
                 logits = self.p["logit_scale"].exp() * z_image @ z_text[:, c].T
                 of_rows = of_columns = torch.arange(len(logits))
                 if true is not None:  # the truth of a row or a column is shared by several
@@ -123,7 +124,7 @@ def torch_side(run, threads):
                     of_rows, of_columns = torch.zeros_like(logits), torch.zeros_like(logits)
                     of_rows[rows, columns], of_columns[columns, rows] = torch.from_numpy(x), torch.from_numpy(y)
                 total = total + weight * (F.cross_entropy(logits, of_rows) + F.cross_entropy(logits.T, of_columns)) / 2
-            return total / sum((1, config.description_weight)[: len(positives)])
+            return total / sum(weights)
 
         def step(self, map):
             start = time.perf_counter()

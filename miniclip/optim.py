@@ -17,7 +17,7 @@ from .train_step import is_statistic
 from .tree import Flat, flatten
 
 MAXIMUM_LOGIT_SCALE = math.log(100)
-KINDS = WEIGHT, VECTOR, STATISTIC, ELSE = range(4)  # of a number: decayed, not decayed, a running average, not AdamW's
+KINDS = WEIGHT, VECTOR, STATISTIC, NOT_ADAMW = range(4)  # of a number: decayed; not; a running average; another's
 STATISTIC_RATE = 0.1  # PyTorch's momentum of batch normalisation's averages
 
 
@@ -146,7 +146,7 @@ def update(gradient, optimizer, lr, shrink, finite, map=map):
         theta, average = optimizer.params.vector[place], optimizer.average.vector[place]
         if kind == STATISTIC:
             theta -= STATISTIC_RATE * gradient[place]
-        elif kind != ELSE:
+        elif kind != NOT_ADAMW:
             m, v = optimizer.m[place], optimizer.v[place]
             # `part` is, in turn, (1 − β₁) g, (1 − β₂) g², √v̂ + ε and the step: one array for all.
             part = gradient[place] * ((1 - beta1) * shrink)

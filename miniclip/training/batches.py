@@ -71,7 +71,10 @@ class Batches:
         return drawings, [self.texts.draw(self.concept[drawings[:, 0]], rng, *each) for each in shares]
 
     def positives(self, step):
-        """Which texts are true of which pictures: for each column of texts, as `loss.true_entries` takes it."""
+        """Which texts are true of which pictures: for each column of texts, as `loss.true_entries` takes it.
+
+        [None] where there is one column, and each text is true of its own picture alone.
+        """
         if not (self.texts.descriptions and (self.config.descriptions or self.config.description_weight)):
             return [None]
         drawings, columns = self.draw(step)

@@ -6,7 +6,7 @@
 A gradient of a matrix is large in few directions, and so is Adam's step; UVᵀ goes as far in each of them. It is not
 computed from a decomposition but by products alone: five Newton-Schulz steps of an odd polynomial p on X = u / |u|,
 
-    X ← a X + (b A + c A²) X         A = XXᵀ           so that each singular value σ becomes p(σ), near 1
+    X ← a X + (b G + c G²) X         G = XXᵀ           each singular value: σ ← p(σ) = a σ + b σ³ + c σ⁵
 
 0.2 √max(rows, columns) gives the step the root mean square of Adam's, so that learning rates can be kept. Embeddings,
 whose rows are looked up or added, biases, norms and the temperature are AdamW's. The heads of an attention are
@@ -20,10 +20,10 @@ import re
 
 from ..backend import array_module
 from ..init import is_resnet
-from ..optim import ELSE, AdamW
+from ..optim import NOT_ADAMW, AdamW
 from ..tree import flatten
 
-A, B, C = 3.4445, -4.7750, 2.0315  # steep at 0, and then between 0.7 and 1.2, not exactly 1
+COEFFICIENTS = 3.4445, -4.7750, 2.0315  # a, b, c: p is steep at 0, and takes what is above to 0.7 to 1.2, not to 1
 SCALE = 0.2
 
 
@@ -33,9 +33,10 @@ def orthogonal(u, steps=5):
     x = u / (xp.sqrt((u * u).sum((1, 2), keepdims=True)) + 1e-7)
     if tall := x.shape[1] > x.shape[2]:
         x = x.swapaxes(1, 2)
+    a, b, c = COEFFICIENTS
     for _ in range(steps):
         gram = x @ x.swapaxes(1, 2)
-        x = A * x + (B * gram + C * (gram @ gram)) @ x
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
     return x.swapaxes(1, 2) if tall else x
 
 
@@ -66,12 +67,15 @@ class Muon(AdamW):
     def __init__(self, params, config, *numbers, momentum=0.95, **more):
         super().__init__(params, *numbers, **more)
         self.momentum = momentum
-        self.matrices = [(params.slices[name], shape) for name, shape in matrices(params.tree, config).items()]
-        for place, _ in self.matrices:
-            self.kinds[place] = ELSE
-            self.leaves[[leaf for leaf, _ in self.leaves].index(place)] = place, ELSE
+        shapes = matrices(params.tree, config)
+        self.matrices = [(params.slices[name], shape) for name, shape in shapes.items()]
+        for i, name in enumerate(params.slices):
+            if name in shapes:
+                self.leaves[i] = params.slices[name], NOT_ADAMW
+                self.kinds[params.slices[name]] = NOT_ADAMW
 
     def update(self, gradient, lr, shrink, finite, map):
+        """As AdamW's, and before it the step of each matrix; neither waits for `finite`."""
         xp = array_module(self.m)
 
         def update_matrix(matrix):
