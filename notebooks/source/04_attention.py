@@ -375,7 +375,7 @@ assert max(apart) > 0.5
 #
 # ### A bias that nobody trains
 #
-# The linear layer that makes questions, keys and values has a bias for each of the three. All of them began at 0, and the model was trained for thousands of steps. **Predict** which of the three hardly moved.
+# The linear layer that makes questions, keys and values has a bias for each of the three. All of them began at 0, and the model was trained for more than a thousand steps. **Predict** which of the three hardly moved.
 
 # %% tags=["slide"]
 names = ("questions", "keys", "values")
@@ -496,15 +496,16 @@ codes = emoji_pictures("noto")[0]
 many = looks(codes[:: len(codes) // 200])
 strays = many.std(0).max(-1)  # over the pictures, of the quarter that varies most
 fixed, free = np.flatnonzero(strays < 0.1), np.flatnonzero(strays > 0.2)
-print(f"over {len(many)} emoji: {len(fixed)} heads look at the same place in all,")
-print(f"{len(free)} at a place that depends on the picture")
+print(f"over {len(many)} emoji, heads that look")
+print(f"at the same place in all:                  {len(fixed):2}")
+print(f"at a place that depends on the picture:    {len(free):2}")
 
 # %% tags=["numbers"]
 assert taken.shape == (4, 12, 4) and np.allclose(taken.sum(-1), 1, atol=1e-4)
-assert 2 <= len(fixed) and 2 <= len(free)
+assert 1 <= len(fixed) < len(free)
 
 # %% [markdown]
-# Some heads have given up asking: they look at one place, whatever is there. The positional embedding stands in every key, so a key can say *I am the one above on the left*, and to such a head this is all that counts. The others go by what they see. Both come out of the same equation.
+# A head may give up asking: it looks at one place, whatever is there. The positional embedding stands in every key, so a key can say *I am the one below on the right*, and to such a head this is all that counts. The others go by what they see. Both come out of the same equation.
 
 # %% [markdown] tags=["slide"]
 # ## 6. In the library

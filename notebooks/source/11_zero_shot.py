@@ -123,7 +123,7 @@ assert bare.mean() == by_prompt.max() and together.mean() > bare.mean() - 0.05
 assert together.mean() > everything.mean() - 0.03
 
 # %% [markdown] tags=["answer"]
-# Wording matters more than one likes. Every phrase moves every name, and one that was never read may cost next to nothing or nearly half. About half of the captions of the training were bare names, which is the best prompt here. So *add prompts and gain some points* is no law: **the best prompts look like the captions of the training.** Which these are can be known without a look at the exam. We use the ensemble of those that it read from here on.
+# Wording matters more than one likes. Every phrase moves every name, and one that was never read may cost little or more than half. About half of the captions of the training were bare names, which is the best prompt here. So *add prompts and gain some points* is no law: **the best prompts look like the captions of the training.** Which these are can be known without a look at the exam. We use the ensemble of those that it read from here on.
 
 # %% [markdown] tags=["slide"]
 # ## 3. How sure is a number?
@@ -340,7 +340,7 @@ for name, s in scales.items():
     print(f"{name:26} s = {s:4.0f}   confidence {confidence.mean():.1%}", end="")
     print(f"   right {right.mean():.1%}   error {curves[name][-1]:.3f}")
 
-# %% alt="Share of right answers against confidence, ten points each with an error bar, for three scales. With 100 the points lie far below the dashed diagonal, most of them at the right edge. With the learned scale and with the chosen one, which nearly coincide, they lie along it, and most error bars reach it." tags=["slide", "output"]
+# %% alt="Share of right answers against confidence, ten points each with an error bar, for three scales. With 100 the points lie far below the dashed diagonal, most of them at the right edge. With the learned scale they lie a little below it, with the chosen one along it, and most error bars reach it." tags=["slide", "output"]
 figure = Figure(figsize=(5.6, 5), layout="constrained")
 ax = figure.subplots()
 ax.plot([0, 100], [0, 100], ls="--", color=plots.GREY, lw=1)
@@ -369,13 +369,14 @@ figure
 
 # %% tags=["numbers"]
 errors = [curve[-1] for curve in curves.values()]
-assert errors[0] > 0.15 > 0.07 > max(errors[1:]) and abs(chosen - learned) < 8
+assert errors[0] > 0.15 > 0.08 > errors[1] > errors[2] and 4 < learned - chosen < 12
 assert curves["100"][0].mean() > right.mean() + 0.2
-assert abs(curves["as learned"][0].mean() - right.mean()) < 0.04
+assert 0.04 < curves["as learned"][0].mean() - right.mean() < 0.09
+assert abs(curves["chosen on the other half"][0].mean() - right.mean()) < 0.03
 assert list(beyond.values())[0] > 6 > max(list(beyond.values())[1:])
 
 # %% [markdown] tags=["answer"]
-# With 100 it is much too sure. With its own $s$ it is right about as often as it says, and what the other half of the questions would choose hardly differs. That is no law. The last thing that this model learned were captions such as *something to eat*, which are true of many pictures, and it could not afford to be sharp; a model that learns a few pictures by heart can, and then is too sure of everybody else's. The answers themselves stay as they are, for a factor does not change which score is the largest. So *accuracy* and *calibration* are two different questions, and the second one can be repaired for nothing. Note what the error bars are for: some eighty answers stand behind each point, and a gap of five points there may be nothing.
+# With 100 it is much too sure. With its own $s$ it is too sure by some points, and with the one that the other half of the questions chose it is right about as often as it says. The model learned $s$ for the pictures of its training, which it knew well in the end; an artist whom it has never seen is harder, and nobody told it. The better a model knows its training pictures by heart, the wider is that gap. The answers themselves stay as they are, for a factor does not change which score is the largest. So *accuracy* and *calibration* are two different questions, and the second one can be repaired for nothing. Note what the error bars are for: some eighty answers stand behind each point, and a gap of five points there may be nothing.
 
 # %% [markdown] tags=["slide"]
 # ## 6. What the pictures know: a linear probe

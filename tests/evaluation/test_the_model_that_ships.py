@@ -25,14 +25,14 @@ def test_it_names_pictures_by_an_unseen_artist(asked):
     clip, exams = asked
     found = {exam.name: evaluate(clip, exam) for exam in exams}
     artist = found["unseen artist"]
-    assert artist["top1"] > 0.62 and artist["top5"] > 0.83
-    assert abs(artist["ensemble_top1"] - artist["top1"]) < 0.03
+    assert artist["top1"] > 0.68 and artist["top5"] > 0.86
+    assert abs(artist["ensemble_top1"] - artist["top1"]) < 0.02
     for style in ("twemoji", "noto"):
-        assert found[f"unseen combination: {style}"]["top1"] > 0.85
+        assert found[f"unseen combination: {style}"]["top1"] > 0.87
 
 
 def test_what_a_phrase_costs(asked):
-    """Of ten prompts those that captions stood in are within 10 points of the best, and the others within 15."""
+    """Of ten prompts those that captions stood in are within 4 points of the best, and the others within 15."""
     clip, exams = asked
     assert set(READ) <= set(TEMPLATES) and not set(UNREAD) & set(TEMPLATES)
     z = clip.encode_image(exams[0].pictures)
@@ -41,17 +41,18 @@ def test_what_a_phrase_costs(asked):
         z_text = clip.encode_text([prompt.replace("{}", name) for name in exams[0].names])
         right[prompt] = np.mean((z @ z_text.T).argmax(1) == exams[0].answer)
     best = max(right.values())
-    assert min(right[prompt] for prompt in READ) > best - 0.1, right
+    assert min(right[prompt] for prompt in READ) > best - 0.04, right
     assert min(right[prompt] for prompt in UNREAD) > best - 0.15, right
 
 
-def test_it_is_as_sure_as_it_is_right(asked):
-    """Among 1,500 names, one of which is right: its confidence and its accuracy differ by 0.05 at most."""
+@pytest.mark.parametrize(("names", "bound"), [(30, 0.05), (300, 0.05), (1500, 0.08)])
+def test_it_is_as_sure_as_it_is_right(asked, names, bound):
+    """Among so many names, one of which is right: how far its confidence and its accuracy are apart."""
     clip, exams = asked
     cosines = clip.encode_image(exams[0].pictures) @ clip.encode_text(exams[0].names).T
-    fitted, tasks = calibrated(clip), draw_tasks(cosines.astype(float), exams[0].answer, counts=(1500,))
+    fitted, tasks = calibrated(clip), draw_tasks(cosines.astype(float), exams[0].answer, counts=(names,))
     (row,) = reliability(tasks, fitted["scale"], fitted["none"])
-    assert row["named_ece"] <= 0.05, row
+    assert row["named_ece"] <= bound, row
 
 
 def test_its_file_is_small(asked):
