@@ -122,7 +122,7 @@ NO_BACKGROUND = VARIED | {"background": 0}
 INK = VARIED | {"grey": 0.15, "lines": 0.08}  # more of what has no colour
 
 DEFAULT = TrainConfig(
-    steps=800, micro_batch=128, optimizer="muon", learning_rate=4e-3, weight_decay=0.1, ema_decay=0.98, plain_names=0.7,
+    micro_batch=128, optimizer="muon", learning_rate=8e-3, warmup=20, weight_decay=0.1, ema_decay=0.98, plain_names=0.7,
     vocab_size=4096,
 )  # fmt: skip
 FULL = TrainConfig(

@@ -673,6 +673,6 @@ assert kind > 1.5 * luck
 # %% [markdown]
 # ## Going on
 #
-# - **Longer.** `python -m miniclip train` takes 800 steps, with Muon (notebook 9) beside AdamW, and reaches more than twice as much; the checkpoint that ships with `miniclip` was trained for longer still. In this notebook, set `STEPS` to 800, and see what your layers can do.
+# - **Longer.** `python -m miniclip train` takes 600 steps, with Muon (notebook 9) beside AdamW, and reaches more than twice as much; the checkpoint that ships with `miniclip` was trained for longer still. In this notebook, set `STEPS` to 800, and see what your layers can do.
 # - **A fixed temperature.** Write a zero over the gradient of `logit_scale` in `slope_of_pairs`, and start it at $\ln 1$, then at $\ln 100$. Train 100 steps of each. What becomes of the loss, and why?
 # - **Another exam.** `emoji_data(hold_out_style="twemoji")` holds out another artist. Is the exam easier? Which other sets of drawings are left out with it, and why must they be?
