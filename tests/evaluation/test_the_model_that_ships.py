@@ -45,14 +45,17 @@ def test_what_a_phrase_costs(asked):
     assert min(right[prompt] for prompt in UNREAD) > best - 0.15, right
 
 
-@pytest.mark.parametrize(("names", "bound"), [(30, 0.05), (300, 0.05), (1500, 0.08)])
-def test_it_is_as_sure_as_it_is_right(asked, names, bound):
-    """Among so many names, one of which is right: how far its confidence and its accuracy are apart."""
+NOT_SURE_ENOUGH = pytest.mark.xfail(strict=True, reason="0.069: its scale suits artists farther away, too")
+
+
+@pytest.mark.parametrize("names", [30, 300, pytest.param(1500, marks=NOT_SURE_ENOUGH)])
+def test_it_is_as_sure_as_it_is_right(asked, names):
+    """Among so many names, one of which is right: its confidence and its accuracy differ by 0.05 at most."""
     clip, exams = asked
     cosines = clip.encode_image(exams[0].pictures) @ clip.encode_text(exams[0].names).T
     fitted, tasks = calibrated(clip), draw_tasks(cosines.astype(float), exams[0].answer, counts=(names,))
     (row,) = reliability(tasks, fitted["scale"], fitted["none"])
-    assert row["named_ece"] <= bound, row
+    assert row["named_ece"] <= 0.05, row
 
 
 def test_its_file_is_small(asked):
