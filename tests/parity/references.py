@@ -7,6 +7,7 @@ takes it out again. It alone is measured against the gradient of the weight that
 `parts` takes it out of in_proj_bias, so that nothing else is measured so.
 """
 
+import math
 from contextlib import contextmanager
 
 import numpy as np
@@ -52,9 +53,18 @@ def or_skip(get, *arguments):
 
 
 def random_openai(module, geometry):
-    """A model of OpenAI's code, its norms, biases and running averages random too."""
+    """A model of OpenAI's code, its norms, biases and running averages random too, its softmaxes far from uniform.
+
+    At the first step every position attends to all alike, and every probability is 1/N. Gradients there are
+    small sums of large terms, and float32's error in them is that of the terms: 1.1e-4 for ViT-L/14. So queries
+    and keys are twice as large, and the temperature is that of the published models, 1/τ = 100: 5.2e-5.
+    """
     torch.manual_seed(1)
     model = randomize(module.CLIP(*geometry))
+    model.logit_scale.data.fill_(math.log(100))
+    for name, tensor in model.named_parameters():
+        if name.endswith("in_proj_weight"):
+            tensor.data[: 2 * tensor.shape[1]] *= 2
     if geometry[4] is None:
         images = pictures(np.random.default_rng(3), 4, geometry[1])
         randomize_averages(model.visual, torch.from_numpy(images).float())
