@@ -53,21 +53,22 @@ def or_skip(get, *arguments):
 
 
 def random_openai(module, geometry):
-    """A model of OpenAI's code, its norms, biases and running averages random too, its softmaxes far from uniform.
+    """A model of OpenAI's code, its norms, biases and running averages random too; a ViT attends, and is sure.
 
-    At the first step every position attends to all alike, and every probability is 1/N. Gradients there are
-    small sums of large terms, and float32's error in them is that of the terms: 1.1e-4 for ViT-L/14. So queries
-    and keys are twice as large, and the temperature is that of the published models, 1/τ = 100: 5.2e-5.
+    At its first step a ViT attends to all alike, and every probability is 1/N. Gradients there are small sums of
+    large terms, and float32's error in them is that of the terms: 1.1e-4 for ViT-L/14. So queries and keys are
+    twice as large, and the temperature is that of the published models, 1/τ = 100: 5.2e-5.
     """
     torch.manual_seed(1)
     model = randomize(module.CLIP(*geometry))
+    if geometry[4] is None:
+        images = pictures(np.random.default_rng(3), 4, geometry[1])
+        randomize_averages(model.visual, torch.from_numpy(images).float())
+        return model
     model.logit_scale.data.fill_(math.log(100))
     for name, tensor in model.named_parameters():
         if name.endswith("in_proj_weight"):
             tensor.data[: 2 * tensor.shape[1]] *= 2
-    if geometry[4] is None:
-        images = pictures(np.random.default_rng(3), 4, geometry[1])
-        randomize_averages(model.visual, torch.from_numpy(images).float())
     return model
 
 
