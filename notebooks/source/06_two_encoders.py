@@ -490,7 +490,7 @@ print(f"{'':26}{'of the picture':>15}{'of gradient²':>14}{'with noise':>12}")
 for name, one, *two in zip(things, thing.mean((1, 2)), share[0], share[0.02]):
     print(f"{name:26}{one:15.0%}{two[0]:14.0%}{two[1]:12.0%}")
 
-# %% alt="Four emoji, and two rows of maps below. In the first row the gradient is brightest on parts of the things, along outlines, with a fine chequered pattern. In the second row, with noise, it is brightest on the empty ground, and the things stand out dark; only on the tiger, which fills most of its picture, some of it stays." tags=["slide", "output"]
+# %% alt="Four emoji, and two rows of maps below. In the first row the gradient is brightest on parts of the things, along outlines, with a fine chequered pattern. In the second row, with noise, it is bright on the empty ground too: the guitar stands out dark, on the umbrella and the palm tree some of it stays, and on the tiger, which fills most of its picture, the most." tags=["slide", "output"]
 figure = Figure(figsize=(9, 6.6), layout="constrained")
 axes = figure.subplots(3, 4)
 for column, name, picture, *two in zip(axes.T, things, whole, maps[0], maps[0.02]):
@@ -507,12 +507,12 @@ figure
 
 # %% tags=["numbers"]
 over = share[0] / thing.mean((1, 2))
-assert 1.1 < over.min() and over.max() < 1.8
-assert (share[0.02][1:] < 0.6 * thing[1:].mean((1, 2))).all()
-assert share[0.02][0] > 3 * share[0.02][1:].max()
+assert 1.3 < over.min() and over.max() < 2.5
+assert (share[0.02] < share[0] - 0.1).all()
+assert (share[0.02][1:] < thing[1:].mean((1, 2))).all()
 
 # %% [markdown] tags=["answer"]
-# On a clean picture, a quarter to a half more of it lies on the thing than its area would explain. With a noise that we hardly notice it leaves the umbrella, the palm tree and the guitar for the empty ground: they have far less than their area then. Only the tiger, who fills most of his picture, keeps the most of it. It does not say what the model has looked at. It says **where a change would matter**, and on an empty ground, which in training was always smooth, every speck does. (The fine chequered pattern is an old friend: it comes from the first convolution, whose stride is 2. Some pixels are read four times as often as others, as the table of counts in notebook 5 shows.)
+# On a clean picture, half as much again or twice as much of it lies on the thing as its area would explain. With a noise that we hardly notice, much of it leaves for the empty ground: umbrella, palm tree and guitar have less than their area then. Only the tiger, who fills most of his picture, keeps more. It does not say what the model has looked at. It says **where a change would matter**, and on an empty ground, which in training was always smooth, every speck does. (The fine chequered pattern is an old friend: it comes from the first convolution, whose stride is 2. Some pixels are read four times as often as others, as the table of counts in notebook 5 shows.)
 
 # %% [markdown]
 # If it says where a change matters, then let us make that change. We follow the gradient, a small step for each pixel, and let the model find the picture more and more like the text *cat face*. Once we begin with plain grey, and once with the guitar.

@@ -340,7 +340,7 @@ for name, s in scales.items():
     print(f"{name:26} s = {s:4.0f}   confidence {confidence.mean():.1%}", end="")
     print(f"   right {right.mean():.1%}   error {curves[name][-1]:.3f}")
 
-# %% alt="Share of right answers against confidence, ten points each with an error bar, for three scales. With 100 the points lie far below the dashed diagonal, most of them at the right edge. With the learned scale they lie a little below it, with the chosen one along it, and most error bars reach it." tags=["slide", "output"]
+# %% alt="Share of right answers against confidence, ten points each with an error bar, for three scales. With 100 the points lie far below the dashed diagonal, most of them at the right edge. With the learned scale they lie below it by less, with the chosen one along it, and most of its error bars reach it." tags=["slide", "output"]
 figure = Figure(figsize=(5.6, 5), layout="constrained")
 ax = figure.subplots()
 ax.plot([0, 100], [0, 100], ls="--", color=plots.GREY, lw=1)
@@ -369,11 +369,11 @@ figure
 
 # %% tags=["numbers"]
 errors = [curve[-1] for curve in curves.values()]
-assert errors[0] > 0.15 > 0.07 > errors[1] > errors[2] and 4 < learned - chosen < 12
+assert errors[0] > 0.15 > 0.1 > errors[1] > errors[2] and 4 < learned - chosen < 12
 assert curves["100"][0].mean() > right.mean() + 0.2
 assert 0.04 < curves["as learned"][0].mean() - right.mean() < 0.09
 assert abs(curves["chosen on the other half"][0].mean() - right.mean()) < 0.03
-assert list(beyond.values())[0] > 6 > max(list(beyond.values())[1:])
+assert beyond["100"] > 6 > beyond["chosen on the other half"]
 
 # %% [markdown] tags=["answer"]
 # With 100 it is much too sure. With its own $s$ it is too sure by some points, and with the one that the other half of the questions chose it is right about as often as it says. The model learned $s$ for the pictures of its training, which it knew well in the end; an artist whom it has never seen is harder, and nobody told it. The better a model knows its training pictures by heart, the wider is that gap. The answers themselves stay as they are, for a factor does not change which score is the largest. So *accuracy* and *calibration* are two different questions, and the second one can be repaired for nothing. Note what the error bars are for: some eighty answers stand behind each point, and a gap of five points there may be nothing.
@@ -465,7 +465,7 @@ ax.axhline(100 * zero_shot, color=plots.GREEN, ls="--", label="zero-shot, no lab
 largest = np.bincount(label).max() / len(label)
 ax.axhline(100 * largest, color=plots.GREY, ls=":", label="always the largest group")
 ax.set(xscale="log", xlabel="labelled pictures of each group", ylabel="right (%)")
-ax.set(ylim=(0, 80))
+ax.set(ylim=(0, 100))
 ax.set_xticks(shots, shots)
 ax.minorticks_off()
 ax.spines[["top", "right"]].set_visible(False)

@@ -25,27 +25,34 @@ def test_it_names_pictures_by_an_unseen_artist(asked):
     clip, exams = asked
     found = {exam.name: evaluate(clip, exam) for exam in exams}
     artist = found["unseen artist"]
-    assert artist["top1"] > 0.68 and artist["top5"] > 0.86
+    assert artist["top1"] > 0.7 and artist["top5"] > 0.86
     assert abs(artist["ensemble_top1"] - artist["top1"]) < 0.02
     for style in ("twemoji", "noto"):
         assert found[f"unseen combination: {style}"]["top1"] > 0.87
 
 
-def test_what_a_phrase_costs(asked):
-    """Of ten prompts those that captions stood in are within 4 points of the best, and the others within 15."""
+@pytest.fixture(scope="module")
+def right(asked):
+    """{prompt: the share of Fluent that is named rightly by it}"""
     clip, exams = asked
-    assert set(READ) <= set(TEMPLATES) and not set(UNREAD) & set(TEMPLATES)
-    z = clip.encode_image(exams[0].pictures)
-    right = {}
+    z, found = clip.encode_image(exams[0].pictures), {}
     for prompt in READ + UNREAD:
         z_text = clip.encode_text([prompt.replace("{}", name) for name in exams[0].names])
-        right[prompt] = np.mean((z @ z_text.T).argmax(1) == exams[0].answer)
-    best = max(right.values())
-    assert min(right[prompt] for prompt in READ) > best - 0.04, right
-    assert min(right[prompt] for prompt in UNREAD) > best - 0.15, right
+        found[prompt] = np.mean((z @ z_text.T).argmax(1) == exams[0].answer)
+    return found
 
 
-NOT_SURE_ENOUGH = pytest.mark.xfail(strict=True, reason="0.069: its scale suits artists farther away, too")
+COSTS_MORE = pytest.mark.xfail(strict=True, reason="16 points: *favourite* weighs as much as a short name")
+
+
+@pytest.mark.parametrize("prompt", [*READ, *UNREAD[:4], pytest.param(UNREAD[4], marks=COSTS_MORE)])
+def test_what_a_phrase_costs(right, prompt):
+    """Prompts that captions stood in are within 4 points of the best of ten, and others within 11."""
+    assert (prompt in TEMPLATES) == (prompt in READ)
+    assert right[prompt] > max(right.values()) - (0.04 if prompt in READ else 0.11), right
+
+
+NOT_SURE_ENOUGH = pytest.mark.xfail(strict=True, reason="0.052: its scale suits artists farther away, too")
 
 
 @pytest.mark.parametrize("names", [30, 300, pytest.param(1500, marks=NOT_SURE_ENOUGH)])
