@@ -42,7 +42,7 @@ def right(asked):
     return found
 
 
-COSTS_MORE = pytest.mark.xfail(strict=True, reason="16 points: *favourite* weighs as much as a short name")
+COSTS_MORE = pytest.mark.xfail(strict=True, reason="16 points with *my favourite*")
 
 
 @pytest.mark.parametrize("prompt", [*READ, *UNREAD[:4], pytest.param(UNREAD[4], marks=COSTS_MORE)])
