@@ -204,7 +204,8 @@ assert "fluent" not in training.styles
 
 # %% alt="Three rows of nine guitars made from one drawing. In the first row they hardly differ, in the second they are turned, stretched and recoloured, in the third most are hard to recognise." tags=["more", "output"]
 STEPS, BATCH, VOCABULARY = 340, 256, 4096
-settings = preset("default", steps=STEPS, batch_size=BATCH, vocab_size=VOCABULARY)
+choices = {"steps": STEPS, "batch_size": BATCH, "vocab_size": VOCABULARY}
+settings = preset("default", **choices, optimizer="adamw", learning_rate=2e-3)
 guitars, parts = drawings("noto", ["guitar"] * 9), Augmentation(**settings.augmentation)
 redrawn = [
     picture
