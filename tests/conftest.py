@@ -1,6 +1,7 @@
 """What all tests share: seeded numbers, data, a double of a graphics card, and `prove`, which every layer must pass."""
 
 import inspect
+import os
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from miniclip.gradcheck.random_inputs import RandomInputs
 from miniclip.tree import flatten, tree_map
 
 threadpool_limits(1)  # matrices are small here: one thread is faster, and the same everywhere
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # also in the processes that tests start: tests run side by side
 
 
 @pytest.fixture

@@ -27,6 +27,10 @@ class Finding(NamedTuple):
     def wrong(self, tolerance):
         return not self.error <= max(tolerance, self.doubt)
 
+    def rank(self):
+        """To sort by, the worst first: NaN before all numbers."""
+        return -self.error if self.error == self.error else -np.inf
+
 
 @dataclass
 class ArrayCheck:
@@ -83,7 +87,7 @@ class ArrayCheck:
     def refine_entries(self):
         """Those in doubt once more, the worst first, until some stay wrong."""
         wrong = 0
-        for k in sorted(range(len(self.entries)), key=lambda k: -np.nan_to_num(self.entries[k].error, nan=np.inf)):
+        for k in sorted(range(len(self.entries)), key=lambda k: self.entries[k].rank()):
             if wrong < WRONG_ENOUGH:
                 self.entries[k] = self.refine(self.entries[k], self.unit(self.entries[k].index), self.scale)
                 wrong += self.entries[k].wrong(self.tolerance)
@@ -118,7 +122,7 @@ class ArrayCheck:
     def missed(self):
         """The entries where the claim is wrong, the worst first."""
         wrong = [finding for finding in self.entries if finding.wrong(self.tolerance)]
-        return sorted(wrong, key=lambda finding: -np.nan_to_num(finding.error, nan=np.inf))
+        return sorted(wrong, key=Finding.rank)
 
     def row(self):
         """The `Row` of what was found, without a diagnosis."""

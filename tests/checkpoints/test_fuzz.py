@@ -304,7 +304,8 @@ def test_changed_files_load_or_are_refused(samples):
 
 
 @pytest.mark.slow
-def test_twelve_thousand_changed_files_load_or_are_refused(samples):
-    loaded = [check(seed, samples) for seed in range(12_000)]
+@pytest.mark.parametrize("part", range(6))  # for several processes
+def test_twelve_thousand_changed_files_load_or_are_refused(part, samples):
+    loaded = [check(seed, samples) for seed in range(part, 12_000, 6)]
     print({name: round(times, 2) for name, times in most.items()})
-    assert 0 < sum(loaded) < 3000
+    assert 0 < sum(loaded) < 500

@@ -13,6 +13,7 @@ from miniclip.gradcheck import CASES, check_layer, draw_case, find_cases
 from miniclip.tree import flatten
 
 LARGE = ("whole model (ResNet)", "micro-batched step (ResNet)", "modified_resnet (training)", "modified_resnet (eval)")
+SEQUENCES = ("whole model (ViT)", "micro-batched step (ViT)", "vision_transformer", "encode_text")
 
 
 def by(method, slow=(), **options):
@@ -22,9 +23,9 @@ def by(method, slow=(), **options):
 
 
 @pytest.mark.parametrize("name, method, options", [
-    *by("complex", slow=["micro-batched step (ResNet)"]),
+    *by("complex", slow=[LARGE[0], LARGE[1], LARGE[3]]),
     *by("adjoint", slow=LARGE[:1] + LARGE[2:]),
-    *by("central", slow=LARGE),
+    *by("central", slow=[*LARGE, *SEQUENCES]),
     *by("adjoint", slow=LARGE, dtype=np.float32),
 ])  # fmt: skip
 def test_every_case_is_right(name, method, options):

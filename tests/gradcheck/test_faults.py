@@ -309,7 +309,7 @@ def by_methods(cases, quick):
     ]
 
 
-@pytest.mark.parametrize("wrong, args, at, kind, method", by_methods(FAULTS, quick=2))
+@pytest.mark.parametrize("wrong, args, at, kind, method", by_methods(FAULTS, quick=1))
 def test_every_fault_is_found_placed_and_named(wrong, args, at, kind, method):
     report = check(wrong, *args, method=method, exclude=CONSTANT)
     assert not report.ok

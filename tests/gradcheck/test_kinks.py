@@ -129,9 +129,13 @@ def by_methods(*values):
     return [(*v, METHODS[0]) for v in values] + slow
 
 
-@pytest.mark.parametrize("name, method", by_methods(*[(name,) for name in CASES]))
-def test_no_false_alarm_in_forty_draws(name, method):
-    for f, args in draws(name, CASES[name][2][:1], 40):
+FEW = [(name, METHODS[0], 8) for name in CASES]
+FORTY = [pytest.param(name, method, 40, marks=pytest.mark.slow) for name in CASES for method in METHODS]
+
+
+@pytest.mark.parametrize("name, method, count", FEW + FORTY)
+def test_no_false_alarm_in_forty_draws(name, method, count):
+    for f, args in draws(name, CASES[name][2][:1], count):
         report = check(f, *args, method=method)
         assert report.ok, f"\n{report}"
 

@@ -41,7 +41,7 @@ class Arguments:
 
     def __init__(self, f, args, kwargs, who):
         self.leaves, self.given, self.constants, self.optional, self.notes = {}, {}, {}, set(), []
-        self.raised, self.kept = {}, {}  # {dtype: names}, {id: what cannot be copied}
+        self.raised, self.kept, self.templates = {}, {}, {}  # {dtype: names}, {id: what cannot be copied}, by id
         names, self.starred, self.values = name_arguments(f, args, kwargs, who)
         self.by_name = list(kwargs)
         self.in_order = [name for name in names if name not in kwargs]
@@ -71,7 +71,10 @@ class Arguments:
             return Slot(name)
         parts = children(value)
         if parts and (isinstance(value, dict) or any_float(value)):  # [0, 2, 1] is one constant
-            return with_children(value, {key: self.take_apart(part, f"{name}.{key}") for key, part in parts.items()})
+            parts = {key: self.take_apart(part, f"{name}.{key}") for key, part in parts.items()}
+            template = with_children(value, parts)
+            self.templates[id(template)] = template
+            return template
         self.constants[name] = value
         try:
             copy.deepcopy(value)
@@ -83,11 +86,14 @@ class Arguments:
         """New args and kwargs, with {name: array in the user's kind} in their slots. kept: {id: what is not copied}."""
         memo = {**self.kept, **kept, "values": values}
 
-        def new(name):
-            part = self.tops[name]
+        def new(part):
+            if type(part) is Slot:
+                return values[part.name]
+            if id(part) in self.templates and type(part) in (dict, list):  # the same as a deep copy, and quicker
+                return {key: new(x) for key, x in part.items()} if type(part) is dict else [new(x) for x in part]
             return part if type(part) in ATOMIC else copy.deepcopy(part, memo)
 
-        return [new(name) for name in self.in_order], {name: new(name) for name in self.by_name}
+        return [new(self.tops[name]) for name in self.in_order], {name: new(self.tops[name]) for name in self.by_name}
 
 
 def is_statistic(name):

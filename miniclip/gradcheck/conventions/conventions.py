@@ -125,14 +125,23 @@ def refusal(result, parts, call):
 
 def count_parameters(function):
     """(least, most) number of arguments in order that a function takes."""
-    if type(function) is types.FunctionType and not hasattr(function, "__wrapped__"):  # the same, and quicker
-        code = function.__code__
+    if plain := innermost(function):  # the same, and quicker
+        code = plain.__code__
         most = float("inf") if code.co_flags & inspect.CO_VARARGS else code.co_argcount
-        return code.co_argcount - len(function.__defaults__ or ()), most
+        return code.co_argcount - len(plain.__defaults__ or ()), most
     parameters = signature_of(function).parameters.values()
     in_order = [p for p in parameters if p.kind in IN_ORDER]
     most = float("inf") if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(in_order)
     return sum(p.default is p.empty for p in in_order), most
+
+
+def innermost(function):
+    """The function whose signature this one has, under its decorators; None where another object is among them."""
+    while type(function) is types.FunctionType and not hasattr(function, "__signature__"):
+        if not hasattr(function, "__wrapped__"):
+            return function
+        function = function.__wrapped__
+    return None
 
 
 def refuse_shape(y, call):
@@ -168,7 +177,8 @@ def own_backward(returned, backward, call):
 
 def takes_one(backward):
     """Whether the name of the first parameter is that of one cotangent, dout, and not of several, dys."""
-    name = next(iter(signature_of(backward).parameters))
+    plain = innermost(backward)
+    name = plain.__code__.co_varnames[0] if plain else next(iter(signature_of(backward).parameters))
     return len(name) > 1 and bool(COTANGENT.search(name)) and not name.endswith("s")
 
 
