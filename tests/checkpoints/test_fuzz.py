@@ -303,8 +303,10 @@ def test_changed_files_load_or_are_refused(samples):
     assert 0 < sum(loaded) < 25
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(6))  # for several processes
+PARTS = [pytest.param(part, marks=pytest.mark.long if part else pytest.mark.slow) for part in range(6)]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_twelve_thousand_changed_files_load_or_are_refused(part, samples):
     loaded = [check(seed, samples) for seed in range(part, 12_000, 6)]
     print({name: round(times, 2) for name, times in most.items()})

@@ -144,9 +144,15 @@ def test_one_mistake_is_counted_once(tmp_path):
     assert not first and second and not second.lesson
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SOLVED, ids=lambda path: path.stem)
+def test_the_solutions_are_right(path):
+    assert command("grade", path) == 0
+
+
 @pytest.fixture
 def two_points(monkeypatch):
-    """Grading at two points of an exercise and its traps: `test_every_solution_is_right` is at all of them."""
+    """Grading at two points of an exercise and its traps: `test_the_solutions_are_right` is at all of them."""
 
     def few(exercise, seed):
         points = draw_points(exercise, seed)
