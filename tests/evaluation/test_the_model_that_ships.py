@@ -52,7 +52,7 @@ def test_what_a_phrase_costs(right, prompt):
     assert right[prompt] > max(right.values()) - (0.04 if prompt in READ else 0.11), right
 
 
-NOT_SURE_ENOUGH = pytest.mark.xfail(strict=True, reason="0.052, less sure than it may be: its scale suits other artists, too")
+NOT_SURE_ENOUGH = pytest.mark.xfail(strict=True, reason="0.052, less sure than it may be")
 
 
 @pytest.mark.parametrize("names", [30, 300, pytest.param(1500, marks=NOT_SURE_ENOUGH)])
