@@ -45,6 +45,21 @@ def test_the_layers_of_this_library(name):
 # ------------------------------------------------------------------------------------------ what a call is handed
 
 
+@pytest.mark.parametrize("inner", ["itself", "another", "an object"])
+def test_a_backward_under_a_decorator(inner):
+    def layer(x):
+        def backward(dy):
+            return 2 * dy
+
+        def wrapped(*args):
+            return backward(*args)
+
+        wrapped.__wrapped__ = {"itself": wrapped, "another": backward, "an object": partial(backward)}[inner]
+        return 2 * x, wrapped
+
+    assert_right(as_layer(layer, (X,)))
+
+
 def test_a_call_shares_nothing_with_another():
     seen = []
 

@@ -137,7 +137,9 @@ def count_parameters(function):
 
 def innermost(function):
     """The function whose signature this one has, under its decorators; None where another object is among them."""
-    while type(function) is types.FunctionType and not hasattr(function, "__signature__"):
+    for _ in range(100):  # for one may be wrapped in itself
+        if type(function) is not types.FunctionType or hasattr(function, "__signature__"):
+            return None
         if not hasattr(function, "__wrapped__"):
             return function
         function = function.__wrapped__
