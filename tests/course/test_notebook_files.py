@@ -162,12 +162,18 @@ def two_points(monkeypatch):
     monkeypatch.setattr(sys.modules["miniclip.course.grade"], "draw_points", few)
 
 
-@pytest.mark.slow
+TURNS = {"reversed": lambda cells: cells[::-1], "twice": lambda cells: cells + cells, "cut": lambda cells: cells[2:]}
+TURNED = [  # each notebook in one way in the slow suite, and in all of them in the longest
+    pytest.param(path, turn, id=f"{turn}-{path.stem}", marks=pytest.mark.long if (k + n) % 3 else pytest.mark.slow)
+    for k, turn in enumerate(TURNS)
+    for n, path in enumerate(SOLVED)
+]
+
+
 @pytest.mark.usefixtures("two_points")
-@pytest.mark.parametrize("path", SOLVED, ids=lambda path: path.stem)
-@pytest.mark.parametrize("turn", [lambda cells: cells[::-1], lambda cells: cells + cells, lambda cells: cells[2:]])
+@pytest.mark.parametrize("path, turn", TURNED)
 def test_a_whole_solved_notebook_survives(path, turn, tmp_path):
-    cells = turn(code_cells(path))
+    cells = TURNS[turn](code_cells(path))
     _, verdicts = grade_notebook(write_notebook(tmp_path / "mine.ipynb", *cells, course=path.stem))
     assert all(verdicts), verdicts
 
