@@ -126,8 +126,8 @@ DEFAULT = TrainConfig(
     vocab_size=4096,
 )  # fmt: skip
 FULL = TrainConfig(
-    "resnet", steps=2500, batch_size=512, micro_batch=64, optimizer="muon", learning_rate=4e-3, warmup=100,
-    ema_decay=0.99, random_phrases=0.5, description_weight=0.3, evaluate_every=500,
+    "resnet", steps=3000, batch_size=512, micro_batch=64, optimizer="muon", learning_rate=4e-3, warmup=100,
+    ema_decay=0.995, random_phrases=0.5, description_weight=0.3, evaluate_every=500,
 )  # fmt: skip
 WORDS = TrainConfig(  # the second stage: the text encoder learns to describe what a trained image encoder sees
     steps=1000, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.4,
