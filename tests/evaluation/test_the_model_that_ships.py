@@ -7,6 +7,7 @@ import miniclip
 from miniclip.data import load_data
 from miniclip.data.emoji_captions import TEMPLATES
 from miniclip.evaluation import calibrated, draw_tasks, evaluate, reliability
+from miniclip.training import preset
 from miniclip.tree import flatten
 
 pytestmark = pytest.mark.slow
@@ -25,8 +26,8 @@ def test_it_names_pictures_by_an_unseen_artist(asked):
     clip, exams = asked
     found = {exam.name: evaluate(clip, exam) for exam in exams}
     artist = found["unseen artist"]
-    assert artist["top1"] > 0.7 and artist["top5"] > 0.86
-    assert abs(artist["ensemble_top1"] - artist["top1"]) < 0.02
+    assert artist["top1"] > 0.72 and artist["top5"] > 0.88
+    assert abs(artist["ensemble_top1"] - artist["top1"]) < 0.01
     for style in ("twemoji", "noto"):
         assert found[f"unseen combination: {style}"]["top1"] > 0.87
 
@@ -42,20 +43,19 @@ def right(asked):
     return found
 
 
-COSTS_MORE = pytest.mark.xfail(strict=True, reason="16 points with *my favourite*")
+COSTS_MORE = pytest.mark.xfail(strict=True, reason="18 points with *my favourite*, 20 with *look at*")
 
 
-@pytest.mark.parametrize("prompt", [*READ, *UNREAD[:4], pytest.param(UNREAD[4], marks=COSTS_MORE)])
+@pytest.mark.parametrize(
+    "prompt", [*READ, *UNREAD[:3], *(pytest.param(prompt, marks=COSTS_MORE) for prompt in UNREAD[3:])]
+)
 def test_what_a_phrase_costs(right, prompt):
     """Prompts that captions stood in are within 4 points of the best of ten, and others within 11."""
     assert (prompt in TEMPLATES) == (prompt in READ)
     assert right[prompt] > max(right.values()) - (0.04 if prompt in READ else 0.11), right
 
 
-NOT_SURE_ENOUGH = pytest.mark.xfail(strict=True, reason="0.052, less sure than it may be")
-
-
-@pytest.mark.parametrize("names", [30, 300, pytest.param(1500, marks=NOT_SURE_ENOUGH)])
+@pytest.mark.parametrize("names", [30, 300, 1500])
 def test_it_is_as_sure_as_it_is_right(asked, names):
     """Among so many names, one of which is right: its confidence and its accuracy differ by 0.05 at most."""
     clip, exams = asked
@@ -63,6 +63,13 @@ def test_it_is_as_sure_as_it_is_right(asked, names):
     fitted, tasks = calibrated(clip), draw_tasks(cosines.astype(float), exams[0].answer, counts=(names,))
     (row,) = reliability(tasks, fitted["scale"], fitted["none"])
     assert row["named_ece"] <= 0.05, row
+
+
+def test_it_is_what_the_preset_trains(asked):
+    """The preset may not move on without it, nor it without the preset."""
+    clip, _ = asked
+    config = preset("full")
+    assert clip.about["config"] == config.to_json() and clip.about["step"] == config.steps
 
 
 def test_its_file_is_small(asked):
