@@ -490,7 +490,7 @@ print(f"{'':26}{'of the picture':>15}{'of gradient²':>14}{'with noise':>12}")
 for name, one, *two in zip(things, thing.mean((1, 2)), share[0], share[0.02]):
     print(f"{name:26}{one:15.0%}{two[0]:14.0%}{two[1]:12.0%}")
 
-# %% alt="Four emoji, and two rows of maps below. In the first row the gradient is brightest on parts of the things, along outlines, with a fine chequered pattern. In the second row, with noise, it is bright on the empty ground too: the guitar stands out dark, on the umbrella and the palm tree some of it stays, and on the tiger, which fills most of its picture, the most." tags=["slide", "output"]
+# %% alt="Four emoji, and two rows of maps below. In the first row the gradient is brightest on parts of the things, along outlines, with a fine chequered pattern. In the second row, with noise, it is bright on the empty ground too: the umbrella, the palm tree and the guitar stand out dark, and on the tiger, which fills most of its picture, most of it stays." tags=["slide", "output"]
 figure = Figure(figsize=(9, 6.6), layout="constrained")
 axes = figure.subplots(3, 4)
 for column, name, picture, *two in zip(axes.T, things, whole, maps[0], maps[0.02]):
