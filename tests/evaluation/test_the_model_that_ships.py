@@ -55,6 +55,10 @@ def test_what_a_phrase_costs(right, prompt):
     assert right[prompt] > max(right.values()) - (0.04 if prompt in READ else 0.11), right
 
 
+def test_what_the_worst_phrase_costs(right):
+    assert min(right.values()) > max(right.values()) - 0.23, right
+
+
 @pytest.mark.parametrize("names", [30, 300, 1500])
 def test_it_is_as_sure_as_it_is_right(asked, names):
     """Among so many names, one of which is right: its confidence and its accuracy differ by 0.05 at most."""
