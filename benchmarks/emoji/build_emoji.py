@@ -1,9 +1,9 @@
-"""Build the emoji mosaics and emoji.json that ship with miniclip, from the artists' packages.
+"""Build the emoji mosaics, emoji.json and words.txt that ship with miniclip, from the artists' packages.
 
     python benchmarks/emoji/build_emoji.py --out build/emoji       fetch, check, draw, write
     python benchmarks/emoji/build_emoji.py --tarballs DIR          keep the packages in DIR, use those there
 
-It needs npm, Debian's apt-get (for one package; --tarballs does without) and the extra `build` of pyproject.toml.
+It needs npm, Debian's apt-get (for two packages; --tarballs does without) and the extra `build` of pyproject.toml.
 
 Every style becomes one mosaic of 64-pixel cells (WebP with alpha), and emoji.json says what stands in
 each cell, what it is called, and which combinations are never trained on. 64 is the size of most
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from emoji_drawings import SIZE, read_style
 from emoji_packages import fetch, normal_code, read_members
-from emoji_sources import KEYWORDS, NAMES, STYLES
+from emoji_sources import KEYWORDS, NAMES, STYLES, WORDS
 from openclipart import read_concepts
 from PIL import Image
 
@@ -74,6 +74,13 @@ def more_words(entry, keywords):
     known = {entry["label"].lower(), *entry["label"].lower().split(), *entry.get("tags", [])}
     words = dict.fromkeys(keyword.replace("_", " ").lower() for keyword in keywords)
     return [word for word in words if re.fullmatch("[a-z]{2,}([ '-][a-z]+)*", word) and word not in known]
+
+
+def filler_words(folder, entries):
+    """The most common words of English, those of letters alone that are no word of an entry's name, sorted."""
+    (common,) = read_members(fetch(WORDS, folder), "./usr/share/dict/scowl/english-words.10".__eq__).values()
+    named = {word for entry in entries for word in re.findall("[a-z]+", entry["name"].lower())}
+    return sorted(set(re.findall("^[a-z]+$", common.decode("latin-1"), re.MULTILINE)) - named)
 
 
 def people_concepts(emoji, tones, drawn):
@@ -186,9 +193,10 @@ def build(folder):
     for k, (name, codes) in enumerate(concepts.items()):
         cells = [number[code] for code in codes]
         table.append({"name": name, "emoji": cells, "held_out": [cells[i] for i in two_held_out(k)]})
-    files["emoji.json"] = as_json(
-        {"size": SIZE, "columns": COLUMNS}, emoji=[everything[code] for code in wanted], people=table, styles=styles
-    ).encode()
+    entries = [everything[code] for code in wanted]
+    head = {"size": SIZE, "columns": COLUMNS}
+    files["emoji.json"] = as_json(head, emoji=entries, people=table, styles=styles).encode()
+    files["words.txt"] = "".join(f"{word}\n" for word in filler_words(folder, entries)).encode()
     return files
 
 

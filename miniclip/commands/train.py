@@ -29,7 +29,7 @@ TRAIN = (  # flags of `train`: names, and what argparse takes
      "parameters, and for the rest what it began with, so that less is forgotten (default: 1)"),
     *OF_CHECKPOINT,
     ("--preset", {"choices": PRESETS}, "a whole configuration (default: default, or shapes for shapes); words, with "
-     "--from, is a second stage that teaches the text encoder descriptions"),
+     "--from, is a second stage in which a model learns to read over what stands around a name"),
     ("--model", {"choices": MODELS}, "the architecture, instead of the preset's"),
     ("--out", {}, "folder of the run (default: runs/<data>-<preset>, or runs/<data>-from-<checkpoint>)"),
     ("--resume", {"action": "store_true"}, "go on with the run in --out, to the same bits"),
@@ -39,7 +39,8 @@ TRAIN = (  # flags of `train`: names, and what argparse takes
     ("--micro-batch --shard", {"type": int}, "pairs embedded together, instead of the preset's"),
     ("--recompute", {"action": "store_true", "default": None}, "keep no activations but run micro-batches again: less "
      "memory, a third more time"),
-    ("--optimizer", {"choices": OPTIMIZERS}, "instead of the preset's or, with --from, of adamw"),
+    ("--optimizer", {"choices": OPTIMIZERS}, "instead of the preset's or, with --from and another preset than words, "
+     "of adamw"),
     ("--learning-rate", {"type": float}, "instead of the preset's or, with --from and another preset than words, of "
      "2e-4, or 1e-5 for a model of 20 million parameters or more"),
     ("--evaluate-every", {"type": int, "metavar": "STEPS"}, "also evaluate during training"),
@@ -173,9 +174,10 @@ def configuration(options, name, start):
         if any(architecture(start.config)[key] != value for key, value in architecture(wanted).items()):
             of = f"{start.about.get('checkpoint', 'the model')} is not of the architecture {options.model}"
             raise ValueError(f"{of}: leave out --model.")
-    if start and options.optimizer is None:
+    own = preset(name).blend < 1  # a second stage, which knows how to go on with a model
+    if start and options.optimizer is None and not own:
         said["optimizer"] = "adamw"
-    if start and options.learning_rate is None and not preset(name).freeze:
+    if start and options.learning_rate is None and not own:
         size = parameters_of(start)
         said["learning_rate"] = next(rate for least, rate in reversed(FINE_TUNING_RATES.items()) if size >= least)
     return preset(name, **said)

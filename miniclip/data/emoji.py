@@ -70,6 +70,7 @@ def emoji_data(styles=None, hold_out_style=None, size=None):
         templates=TEMPLATES,
         descriptions=[descriptions(entry, words_of) for entry in entries],
         description_templates=DESCRIPTION_TEMPLATES,
+        filler_words=filler_words(),
     )
 
     shown, pictures = pictures_of(held_out_style, np.setdiff1d(drawn, people), size)
@@ -107,6 +108,15 @@ def emoji_names():
     the things that Openclipart alone draws, without a char and in the group "openclipart".
     """
     return read_catalogue()["emoji"]
+
+
+def filler_words():
+    """Some 3,400 common words of English that are in no name: list of str. Raises ValueError without their file."""
+    path = FOLDER / "words.txt"
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; build it with {BUILDER}") from None
 
 
 def emoji_pictures(style, size=None):

@@ -133,6 +133,7 @@ class Texts:
         self.templates, self.description_templates = frames(data.templates), frames(data.description_templates)
         self.random = config.random_phrases if len(self.templates) > 1 else 0.0
         self.links = [tokenizer.encode(words) for words in ("", "of", "of a", "a")]
+        self.words = [tokenizer.encode(word) for word in data.filler_words] if config.random_words else []
         self.owners = {}
         for k, texts in enumerate(self.descriptions):
             for text in texts:
@@ -163,9 +164,16 @@ class Texts:
         return np.stack(rows), owners
 
     def random_phrase(self, rng):
-        """Random tokens before a text, or behind it: so the model learns that a phrase matters little."""
-        some = rng.integers(self.start, size=rng.integers(1, 5)).tolist()
-        return (some + self.links[rng.integers(len(self.links))], []) if rng.random() < 0.8 else ([], some)
+        """Random words or tokens before a text, or behind it: so the model learns that a phrase matters little."""
+        words = bool(self.words) and rng.random() < self.config.random_words
+        if words:
+            some = sum((self.words[i] for i in rng.integers(len(self.words), size=rng.integers(1, 4))), [])
+        else:
+            some = rng.integers(self.start, size=rng.integers(1, 5)).tolist()
+        if rng.random() >= 0.8:
+            return [], some
+        linked = not words or rng.random() < 0.6  # a word right before a name is the hardest to read over
+        return some + (self.links[rng.integers(len(self.links))] if linked else []), []
 
     def tokens(self, ids):
         """int64 (T,): what the text encoder reads of a text's ids, cut where they are too many."""
@@ -202,6 +210,6 @@ def fingerprint(data):
     if isinstance(data, TarSet):
         return data.fingerprint()
     digest = hashlib.sha256(np.ascontiguousarray(data.pictures))
-    words = [data.captions, data.templates, data.descriptions, data.description_templates]
+    words = [data.captions, data.templates, data.descriptions, data.description_templates, data.filler_words]
     digest.update(data.concept.tobytes() + json.dumps(words).encode())
     return digest.hexdigest()

@@ -43,7 +43,8 @@ class TrainConfig:
     plain_names: float = 0.5  # share of captions that are the bare name, where things have one
     descriptions: float = 0.0  # share of captions that do not name the thing, where there are such; see PictureSet
     description_weight: float = 0.0  # in the loss, of a description beside each caption; 0: there is none
-    random_phrases: float = 0.0  # share of the phrases around texts that are random tokens, to be ignored
+    random_phrases: float = 0.0  # share of the phrases around texts that are random, to be ignored
+    random_words: float = 0.0  # share of random phrases that are words, where there are such; the others are tokens
     by_picture: bool = False  # draw all pictures equally often; else all concepts, however many pictures
     vocab_size: int = 1536  # tokens learned from the captions
     context_length: int = 24  # tokens a text may have
@@ -72,7 +73,7 @@ class TrainConfig:
         for name in ("weight_decay", "warmup", "evaluate_every", "augment_strength", "description_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0, and finite.")
-        for name in ("mix", "plain_names", "descriptions", "random_phrases"):
+        for name in ("mix", "plain_names", "descriptions", "random_phrases", "random_words"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share, between 0 and 1.")
         if not 0 < self.blend <= 1:
@@ -102,6 +103,7 @@ class TrainConfig:
                 "freeze": "",
                 "blend": 1.0,
                 "random_phrases": 0.0,
+                "random_words": 0.0,
                 "descriptions": 0.0,
                 "description_weight": 0.0,
                 "ring": False,
@@ -129,15 +131,15 @@ FULL = TrainConfig(
     "resnet", steps=3000, batch_size=512, micro_batch=64, optimizer="muon", learning_rate=4e-3, warmup=100,
     ema_decay=0.995, random_phrases=0.5, description_weight=0.3, evaluate_every=500,
 )  # fmt: skip
-WORDS = TrainConfig(  # the second stage: the text encoder learns to describe what a trained image encoder sees
-    steps=1000, batch_size=512, micro_batch=64, learning_rate=1e-3, warmup=20, ema_decay=0.98, plain_names=0.4,
-    descriptions=0.3, random_phrases=0.5, freeze="image", blend=0.5,
+WORDS = replace(  # a second stage: a trained model learns that the words around a name matter little
+    FULL, steps=600, learning_rate=2e-3, warmup=30, ema_decay=0.99, random_words=0.5, description_weight=0.5,
+    evaluate_every=0, blend=0.5,
 )  # fmt: skip
 SHAPES = TrainConfig("resnet-micro", steps=1400, batch_size=128, micro_batch=64, weight_decay=1.0, by_picture=True)
 PRESETS = {
     "default": replace(DEFAULT, augmentation=NO_BACKGROUND, mix=0.25, checkpoint_every=100),
     "full": replace(FULL, augmentation=INK, mix=0.25, vocab_size=4096, checkpoint_every=100),
-    "words": replace(WORDS, augmentation=INK, mix=0.25, checkpoint_every=100),
+    "words": replace(WORDS, augmentation=INK, mix=0.25, vocab_size=4096, checkpoint_every=100),
     "shapes": replace(SHAPES, augment_strength=0.0, vocab_size=700, checkpoint_every=500),
     "vit": TrainConfig("vit-tiny", micro_batch=64, augmentation=NO_BACKGROUND),
 }

@@ -220,5 +220,6 @@ class TarBatches:
 
 def for_tars(config):
     """A TrainConfig as it holds for tars: CLIP's vocabulary and length of texts; nothing that needs all captions."""
-    nothing = dict.fromkeys(("mix", "plain_names", "descriptions", "description_weight", "random_phrases"), 0.0)
+    nothing = ("mix", "plain_names", "descriptions", "description_weight", "random_phrases", "random_words")
+    nothing = dict.fromkeys(nothing, 0.0)
     return replace(config, vocab_size=49408, context_length=77, by_picture=False, augmentation={}, **nothing)

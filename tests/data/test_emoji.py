@@ -23,6 +23,13 @@ def shown(data):
     return {pixels.tobytes() for pixels in data[0].pictures}
 
 
+def test_filler_words_are_in_no_name(data):
+    words = data[0].filler_words
+    named = {word for entry in emoji_names() for word in re.findall("[a-z]+", entry["name"].lower())}
+    assert len(words) > 3000 and sorted(set(words)) == words and not named & set(words)
+    assert all(re.fullmatch("[a-z]+", word) for word in words)
+
+
 @pytest.fixture
 def shipped_copy(tmp_path, monkeypatch):
     """A folder of links to the shipped files, which a test may replace."""

@@ -1,5 +1,6 @@
 """What a batch is made of: drawn from the seed and the step alone."""
 
+import itertools
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -189,6 +190,40 @@ def test_random_phrases_stand_around_the_caption_of_the_picture(coloured):
     assert {bytes(row) for step in range(60) for _, tokens in only(step) for row in tokens} == {
         row for k in range(20) for row in rows_of(only, k)
     }
+
+
+def test_phrases_of_random_words_are_whole_words(coloured):
+    """Of the random phrases 3 in 4 are one to three words, more than half with no "of" or "a" before the caption."""
+    words = ["look", "so", "ten"]
+    data = replace(coloured, templates=["{}", "a drawing of {}"], filler_words=words)
+    tokenizer = Tokenizer.train(texts_of(data), 700)
+    config = replace(PLAIN, random_phrases=1.0, random_words=0.75, plain_names=0.0)
+    before = {
+        f"{' '.join(some)} {link}".strip(): link
+        for count in (1, 2, 3)
+        for some in itertools.product(words, repeat=count)
+        for link in ("", "of", "of a", "a")
+    }
+    batches, count, made, linked = batches_of(data, config, tokenizer), 0, 0, 0
+    for step in range(60):
+        batch = batches(step)
+        things = [red // 10 for red in shown(batches, batch, 0)]
+        rows = [row[1 : list(row).index(tokenizer.end_token)] for _, tokens in batch for row in tokens]
+        for k, row in zip(things, rows):
+            count += 1
+            text = tokenizer.decode(row.tolist()).strip().replace(" !", "!")
+            own = max((c for c in data.captions[k] if text.startswith(c) or text.endswith(c)), key=len, default=None)
+            if own and text.endswith(own) and text.removesuffix(own).strip() in before:
+                made += 1
+                linked += bool(before[text.removesuffix(own).strip()])
+            elif own and text.startswith(own) and text.removeprefix(own).strip() in before:
+                made += 1
+    assert abs(made / count - 0.75) < 0.06 and abs(linked / made - 0.8 * 0.6 * 0.75) < 0.06
+    without = batches_of(replace(data, filler_words=[]), config, tokenizer)  # there are no words: all are tokens
+    tokens_only = batches_of(data, replace(config, random_words=0.0), tokenizer)
+    for step in range(5):
+        for (_, tokens), (_, same) in zip(without(step), tokens_only(step)):
+            assert (tokens == same).all()
 
 
 def test_families_stand_side_by_side(coloured):
