@@ -118,12 +118,13 @@ print(f"{'all':30}{everything.mean():7.1%}")
 assert sum(read) == 3 and read[:3] == [True] * 3
 by_prompt = np.array([right.mean() for right in alone.values()])
 known, strange = by_prompt[:3], by_prompt[3:]
-assert known.mean() > strange.mean() and strange.min() < together.mean() - 0.03
-assert bare.mean() == by_prompt.max() and together.mean() > bare.mean() - 0.05
-assert together.mean() > everything.mean() - 0.03
+assert strange.max() < known.min()
+assert 0.2 < known.min() - strange.min() < 0.3
+assert np.ptp([*known, together.mean()]) < 0.01
+assert 0.005 < together.mean() - everything.mean() < 0.02
 
 # %% [markdown] tags=["answer"]
-# Wording matters more than one likes. Every phrase moves every name, and one that was never read may cost little or more than half. About half of the captions of the training were bare names, which is the best prompt here. So *add prompts and gain some points* is no law: **the best prompts look like the captions of the training.** Which these are can be known without a look at the exam. We use the ensemble of those that it read from here on.
+# Wording matters more than one likes. Every phrase moves every name, and one that was never read may cost a point, or nearly thirty. The three that stand in captions lie within a point of each other, and so does their ensemble. With the strange ones in it, the ensemble loses about a point. So *add prompts and gain some points* is no law: **the best prompts look like the captions of the training.** Which these are can be known without a look at the exam. We use the ensemble of those that it read from here on.
 
 # %% [markdown] tags=["slide"]
 # ## 3. How sure is a number?

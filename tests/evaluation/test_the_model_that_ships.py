@@ -7,7 +7,7 @@ import miniclip
 from miniclip.data import load_data
 from miniclip.data.emoji_captions import TEMPLATES
 from miniclip.evaluation import calibrated, draw_tasks, evaluate, reliability
-from miniclip.training import preset
+from miniclip.training import TrainConfig, preset
 from miniclip.tree import flatten
 
 pytestmark = pytest.mark.slow
@@ -26,10 +26,10 @@ def test_it_names_pictures_by_an_unseen_artist(asked):
     clip, exams = asked
     found = {exam.name: evaluate(clip, exam) for exam in exams}
     artist = found["unseen artist"]
-    assert artist["top1"] > 0.72 and artist["top5"] > 0.88
+    assert artist["top1"] > 0.73 and artist["top5"] > 0.885
     assert abs(artist["ensemble_top1"] - artist["top1"]) < 0.01
     for style in ("twemoji", "noto"):
-        assert found[f"unseen combination: {style}"]["top1"] > 0.87
+        assert found[f"unseen combination: {style}"]["top1"] >= 0.90
 
 
 @pytest.fixture(scope="module")
@@ -43,37 +43,43 @@ def right(asked):
     return found
 
 
-COSTS_MORE = pytest.mark.xfail(strict=True, reason="18 points with *my favourite*, 20 with *look at*")
+COSTS_MORE = pytest.mark.xfail(strict=True, reason="it costs 12 points")
 
 
-@pytest.mark.parametrize(
-    "prompt", [*READ, *UNREAD[:3], *(pytest.param(prompt, marks=COSTS_MORE) for prompt in UNREAD[3:])]
-)
+@pytest.mark.parametrize("prompt", [*READ, *UNREAD[:-1], pytest.param(UNREAD[-1], marks=COSTS_MORE)])
 def test_what_a_phrase_costs(right, prompt):
-    """Prompts that captions stood in are within 4 points of the best of ten, and others within 11."""
+    """Prompts that captions stood in are within 3 points of the best of ten, and others within 10."""
     assert (prompt in TEMPLATES) == (prompt in READ)
-    assert right[prompt] > max(right.values()) - (0.04 if prompt in READ else 0.11), right
+    assert right[prompt] > max(right.values()) - (0.03 if prompt in READ else 0.10), right
 
 
 def test_what_the_worst_phrase_costs(right):
-    assert min(right.values()) > max(right.values()) - 0.23, right
+    assert min(right.values()) > max(right.values()) - 0.14, right
 
 
 @pytest.mark.parametrize("names", [30, 300, 1500])
 def test_it_is_as_sure_as_it_is_right(asked, names):
-    """Among so many names, one of which is right: its confidence and its accuracy differ by 0.05 at most."""
+    """Among so many names, one of which is right: its confidence and its accuracy differ by 0.05 at most.
+
+    With "none of these" beside them, and right in half of the questions, by 0.055: among 1,500 it is 0.051.
+    """
     clip, exams = asked
     cosines = clip.encode_image(exams[0].pictures) @ clip.encode_text(exams[0].names).T
     fitted, tasks = calibrated(clip), draw_tasks(cosines.astype(float), exams[0].answer, counts=(names,))
     (row,) = reliability(tasks, fitted["scale"], fitted["none"])
-    assert row["named_ece"] <= 0.05, row
+    assert row["named_ece"] <= 0.05 and row["ece"] <= 0.055, row
 
 
 def test_it_is_what_the_preset_trains(asked):
-    """The preset may not move on without it, nor it without the preset."""
+    """In two stages: the presets may not move on without it, nor it without the presets."""
     clip, _ = asked
-    config = preset("full")
-    assert clip.about["config"] == config.to_json() and clip.about["step"] == config.steps
+    first, second = clip.about["from"], clip.about
+    kept = {name: first["config"][name] for name in ("model", "vocab_size", "context_length")}
+    for config, step, wanted in (
+        (first["config"], first["step"], preset("full")),
+        (second["config"] | kept, second["step"], preset("words")),
+    ):
+        assert TrainConfig.from_json(config) == wanted and step == wanted.steps
 
 
 def test_its_file_is_small(asked):
