@@ -1,4 +1,4 @@
-"""Build the emoji mosaics, emoji.json and words.txt that ship with miniclip, from the artists' packages.
+"""Build the emoji mosaics and emoji.json that ship with miniclip, from the artists' packages.
 
     python benchmarks/emoji/build_emoji.py --out build/emoji       fetch, check, draw, write
     python benchmarks/emoji/build_emoji.py --tarballs DIR          keep the packages in DIR, use those there
@@ -195,8 +195,8 @@ def build(folder):
         table.append({"name": name, "emoji": cells, "held_out": [cells[i] for i in two_held_out(k)]})
     entries = [everything[code] for code in wanted]
     head = {"size": SIZE, "columns": COLUMNS}
-    files["emoji.json"] = as_json(head, emoji=entries, people=table, styles=styles).encode()
-    files["words.txt"] = "".join(f"{word}\n" for word in filler_words(folder, entries)).encode()
+    words = filler_words(folder, entries)
+    files["emoji.json"] = as_json(head, emoji=entries, people=table, styles=styles, words=words).encode()
     return files
 
 

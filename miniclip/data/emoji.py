@@ -70,7 +70,7 @@ def emoji_data(styles=None, hold_out_style=None, size=None):
         templates=TEMPLATES,
         descriptions=[descriptions(entry, words_of) for entry in entries],
         description_templates=DESCRIPTION_TEMPLATES,
-        filler_words=filler_words(),
+        filler_words=catalogue["words"],
     )
 
     shown, pictures = pictures_of(held_out_style, np.setdiff1d(drawn, people), size)
@@ -110,15 +110,6 @@ def emoji_names():
     return read_catalogue()["emoji"]
 
 
-def filler_words():
-    """Some 3,400 common words of English that are in no name: list of str. Raises ValueError without their file."""
-    path = FOLDER / "words.txt"
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; build it with {BUILDER}") from None
-
-
 def emoji_pictures(style, size=None):
     """All pictures of one style, as (uint8 (n, S, S, 4) RGBA, their n codes like '1f468-200d-1f692')."""
     return read_style(style, size), [emoji_names()[i]["code"] for i in about(style)["cells"]]
@@ -141,7 +132,7 @@ def about(style):
 
 @functools.lru_cache(maxsize=1)
 def read_catalogue():
-    """emoji.json as a dict: size, columns, emoji, people, styles. Raises ValueError when it is damaged."""
+    """emoji.json as a dict: size, columns, emoji, people, styles, words. Raises ValueError when it is damaged."""
     path = FOLDER / "emoji.json"
     try:
         catalogue = json.loads(path.read_text(encoding="utf-8"))
@@ -149,6 +140,7 @@ def read_catalogue():
         used = [i for style in catalogue["styles"].values() for i in style["cells"]]
         used += [i for concept in catalogue["people"] for i in concept["emoji"] + concept["held_out"]]
         whole = catalogue["size"] > 0 and catalogue["columns"] > 0 and all(0 <= i < count for i in used)
+        whole = whole and all(map(str.isalpha, catalogue["words"]))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing; build it with {BUILDER}") from None
     except (ValueError, KeyError, TypeError, AttributeError):

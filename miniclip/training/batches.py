@@ -165,8 +165,7 @@ class Texts:
 
     def random_phrase(self, rng):
         """Random words or tokens before a text, or behind it: so the model learns that a phrase matters little."""
-        words = bool(self.words) and rng.random() < self.config.random_words
-        if words:
+        if words := bool(self.words) and rng.random() < self.config.random_words:
             some = sum((self.words[i] for i in rng.integers(len(self.words), size=rng.integers(1, 4))), [])
         else:
             some = rng.integers(self.start, size=rng.integers(1, 5)).tolist()

@@ -10,14 +10,12 @@ from ..init import MODELS
 from .muon import OPTIMIZERS
 
 FORMER_NAMES = {
-    "batch": "batch_size",
-    "shard": "micro_batch",
-    "clip": "max_grad_norm",
-    "average": "ema_decay",
-    "strength": "augment_strength",
-    "vocabulary": "vocab_size",
-    "context": "context_length",
-}
+    "batch": "batch_size", "shard": "micro_batch", "clip": "max_grad_norm", "average": "ema_decay",
+    "strength": "augment_strength", "vocabulary": "vocab_size", "context": "context_length",
+}  # fmt: skip
+LATER = (  # what early versions did not have
+    "freeze", "blend", "random_phrases", "random_words", "descriptions", "description_weight", "ring", "optimizer",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,16 +97,7 @@ class TrainConfig:
         """What `to_json` described, by this version or one with other names. Raises ValueError for anything else."""
         if isinstance(description, dict):
             description = {FORMER_NAMES.get(name, name): value for name, value in description.items()}
-            description = {
-                "freeze": "",
-                "blend": 1.0,
-                "random_phrases": 0.0,
-                "random_words": 0.0,
-                "descriptions": 0.0,
-                "description_weight": 0.0,
-                "ring": False,
-                "optimizer": "adamw",
-            } | description  # which earlier versions did not have
+            description = {known.name: known.default for known in fields(cls) if known.name in LATER} | description
             if set(description) == {known.name for known in fields(cls)}:
                 with suppress(TypeError):  # a word where a number belongs
                     return cls(**description)
@@ -132,8 +121,8 @@ FULL = TrainConfig(
     ema_decay=0.995, random_phrases=0.5, description_weight=0.3, evaluate_every=500,
 )  # fmt: skip
 WORDS = replace(  # a second stage: a trained model learns that the words around a name matter little
-    FULL, steps=600, learning_rate=2e-3, warmup=30, ema_decay=0.99, random_words=0.5, description_weight=0.5,
-    evaluate_every=0, blend=0.5,
+    FULL, steps=600, learning_rate=2e-3, warmup=30, ema_decay=0.99, evaluate_every=0, blend=0.5, random_words=0.5,
+    description_weight=0.5,
 )  # fmt: skip
 SHAPES = TrainConfig("resnet-micro", steps=1400, batch_size=128, micro_batch=64, weight_decay=1.0, by_picture=True)
 PRESETS = {

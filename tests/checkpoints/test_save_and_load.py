@@ -77,9 +77,9 @@ def test_shapes_are_known_without_making_the_arrays(name):
 def test_the_model_in_the_package():
     """Its notes say how it was made, and it knows pictures in a style that it never saw."""
     clip = load("emoji")
-    config = clip.about["config"]
-    assert config["steps"] == preset("full").steps == clip.about["step"] and config["seed"] == 0
-    assert "--preset full" in clip.about["command"] and len(clip.about["commit"]) == 7
+    for about, name in ((clip.about["from"], "full"), (clip.about, "words")):
+        assert about["config"]["steps"] == preset(name).steps == about["step"] and about["config"]["seed"] == 0
+        assert f"--preset {name}" in about["command"] and len(about["commit"]) == 7
     assert clip.about["classify"]["fitted_on"]["data"] == "openclipart"
     assert list(flatten(clip.params)) == list(parameter_shapes(clip.config))
     assert all(leaf.dtype == np.float32 and np.isfinite(leaf).all() for leaf in flatten(clip.params).values())

@@ -221,7 +221,9 @@ def test_a_missing_file_gives_one_clear_sentence(shipped_copy):
         "null",
         "\xff",
         '{"emoji":[],"styles":[],"people":[]}',
-        '{"size":64,"columns":48,"emoji":[],"people":[],"styles":{"noto":{"cells":[7]}}}',
+        '{"size":64,"columns":48,"emoji":[],"people":[],"styles":{"noto":{"cells":[7]}},"words":[]}',
+        '{"size":64,"columns":48,"emoji":[],"people":[],"styles":{}}',
+        '{"size":64,"columns":48,"emoji":[],"people":[],"styles":{},"words":[1]}',
     ],
 )
 def test_a_damaged_catalogue_gives_one_clear_sentence(shipped_copy, text):
