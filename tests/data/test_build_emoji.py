@@ -12,7 +12,7 @@ import openclipart
 import pytest
 from emoji_drawings import icon_table, inked, squared
 from emoji_packages import fetch, normal_code, read_members
-from emoji_sources import KEYWORDS, NAMES, STYLES, Package
+from emoji_sources import KEYWORDS, NAMES, STYLES, WORDS, Package
 from PIL import Image
 
 from miniclip.data import emoji
@@ -35,7 +35,7 @@ def test_codes_are_those_of_the_characters():
 
 def test_the_licences_name_every_style():
     text = (emoji.FOLDER.parent / "DATA_LICENSES").read_text(encoding="utf-8")
-    for package in [style.package for style in STYLES] + [NAMES, KEYWORDS]:
+    for package in [style.package for style in STYLES] + [NAMES, KEYWORDS, WORDS]:
         assert f"{package.name} {package.version}" in text
     for style in STYLES:
         assert f"\n{style.name} " in text and f"{style.name}.webp" in text
@@ -143,7 +143,7 @@ def test_what_ships_is_what_the_builder_builds(tmp_path):
     pytest.importorskip("resvg_py", reason="the builder draws SVG with resvg_py")
     folder = os.environ.get("MINICLIP_TARBALLS", tmp_path)
     try:
-        for package in [style.package for style in STYLES] + [NAMES, KEYWORDS]:
+        for package in [style.package for style in STYLES] + [NAMES, KEYWORDS, WORDS]:
             fetch(package, folder)
     except ValueError as error:
         if "failed" not in str(error) and "not installed" not in str(error):

@@ -32,6 +32,20 @@ def test_it_names_pictures_by_an_unseen_artist(asked):
         assert found[f"unseen combination: {style}"]["top1"] >= 0.90
 
 
+def test_it_reads_fluents_skin_as_darker(asked):
+    """Why combinations by the unseen artist are hard: by half a step of tone and more; those of the others by none."""
+    clip, exams = asked
+    for exam in exams[1:]:
+        scores = clip.encode_image(exam.pictures) @ clip.encode_text(exam.names).T
+        given = np.take_along_axis(scores, exam.candidates, 1).argmax(1)  # man light to dark, then woman
+        truth = (exam.candidates == exam.answer[:, None]).argmax(1)
+        gender, darker = np.mean(given // 5 == truth // 5), np.mean(given % 5 - truth % 5)
+        if exam.name.endswith("fluent"):
+            assert gender > 0.75 and 0.5 < darker < 0.8 and np.mean(abs(given % 5 - truth % 5) <= 1) > 0.85
+        else:
+            assert gender > 0.98 and abs(darker) < 0.05
+
+
 @pytest.fixture(scope="module")
 def right(asked):
     """{prompt: the share of Fluent that is named rightly by it}"""
