@@ -5,9 +5,9 @@
 
 It needs npm, Debian's apt-get (for two packages; --tarballs does without) and the extra `build` of pyproject.toml.
 
-Every style becomes one mosaic of 64-pixel cells (WebP with alpha), and emoji.json says what stands in
-each cell, what it is called, and which combinations are never trained on. 64 is the size of most
-originals, and cells that fill whole blocks of the codec cost fewer bytes than smaller ones that do not.
+Every style becomes one mosaic of 64-pixel cells (WebP with alpha), and emoji.json says what stands in each cell, what
+it is called, and which combinations are never trained on; it also holds common words that are in no name. 64 is the
+size of most originals, and cells that fill whole blocks of the codec cost fewer bytes than smaller ones that do not.
 """
 
 import argparse

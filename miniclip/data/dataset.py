@@ -26,7 +26,7 @@ class PictureSet:
     templates: list = field(default_factory=lambda: ["{}"])  # phrases with one {}, in which a caption may stand
     descriptions: list = field(default_factory=list)  # K lists of text that may be true of other things too, or none
     description_templates: list = field(default_factory=lambda: ["{}"])
-    filler_words: list = field(default_factory=list)  # for phrases of random words, which are no word of a name
+    filler_words: list = field(default_factory=list)  # words that are in no name, for random phrases
 
     def __post_init__(self):
         count = check_pictures(self.name, self.pictures)

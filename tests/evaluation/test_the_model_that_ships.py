@@ -33,7 +33,7 @@ def test_it_names_pictures_by_an_unseen_artist(asked):
 
 
 def test_it_reads_fluents_skin_as_darker(asked):
-    """Why combinations by the unseen artist are hard: by half a step of tone and more; those of the others by none."""
+    """Why its combinations are hard: its tones are taken for half a step and more too dark, those of others are not."""
     clip, exams = asked
     for exam in exams[1:]:
         scores = clip.encode_image(exam.pictures) @ clip.encode_text(exam.names).T
